@@ -1,0 +1,34 @@
+# Two commands do everything: `make demo` and `make test`. Both build what they need in .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PLUGINS := plugins/ampd-bytegpt plugins/ampd-digits
+SECONDS ?= 300
+
+.PHONY: demo test lint campaigns bench clean
+
+demo: $(VENV)/installed  ## train the byte transformer on real text, in the foreground
+	$(BIN)/ampd start --config plugins/ampd-bytegpt/job.toml
+
+test: $(VENV)/installed-dev  ## the whole suite; under 10 minutes on 2 cores
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev  ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+campaigns: $(VENV)/installed-dev  ## seeded fault and load campaigns, SECONDS in all
+	$(BIN)/python -m tests.campaigns --seconds $(SECONDS)
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . $(PLUGINS:%=-e %)
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,303 @@
+"""`ampctl`: ask a running daemon, or tell it what to do.
+
+Every command is one request with one final answer, printed for people or, with `--json`, for programs. What the
+answer looks like is in `ctl_pages`; finding the daemon and turning trouble into one message and an exit code is in
+`ctl_call`. Nothing but click is imported to print `--help`: everything else is imported by the command that needs
+it, so that a shell loop over `ampctl status` stays cheap.
+"""
+
+from __future__ import annotations
+
+import click
+
+from ampd.cli.ctl_call import Ampctl, Call, answer, pass_call
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Check and show the change, make nothing.")
+_if_revision = click.option(
+    "--if-revision", type=click.IntRange(min=1), help="Only if this revision still holds."
+)
+_reason = click.option("-m", "--message", "reason", default="", help="Why; goes into the job's history.")
+_yes = click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal.")
+
+
+@click.group(cls=Ampctl, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--job", metavar="NAME", help="The job, where several daemons run.")
+@click.option(
+    "--endpoint", metavar="E", help="Its control socket: ipc:///run/ampd/NAME/control.sock, or that path."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1), metavar="S", help="Seconds to wait for the answer."
+)
+@click.option(
+    "--request-id", metavar="ID", default="", help="Ask again what became of a request that timed out."
+)
+@click.pass_context
+def cli(
+    context: click.Context, job: str | None, endpoint: str | None, timeout: float | None, request_id: str
+) -> None:
+    """See and change a running training job.
+
+    A single running daemon is found by itself. A change is answered after it took effect.
+
+    \b
+    Examples:
+      ampctl status
+      ampctl set dtype=bfloat16 -m "fp16 keeps overflowing"
+      ampctl --job bytegpt stats --json
+
+    \b
+    Exit codes:
+      0 ok                       5 refused by the daemon
+      1 failed                   6 conflict: the revision has moved on
+      2 usage                    7 timed out: the outcome is unknown
+      3 no daemon is running     8 rolled back
+      4 unreachable or not permitted
+      130 interrupted
+    """
+    context.obj = Call(job, endpoint, timeout, request_id)
+
+
+@cli.command()
+@_as_json
+@pass_call
+def status(call: Call, as_json: bool) -> None:
+    """Show where the job is and what precision is doing.
+
+    \b
+    Examples:
+      ampctl status
+      ampctl status --json | jq .result.precision
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Status
+
+    answer(call.ask(Status(), seconds=10), ctl_pages.status, as_json=as_json)
+
+
+@cli.command()
+@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@_as_json
+@pass_call
+def get(call: Call, keys: tuple[str, ...], as_json: bool) -> None:
+    """Show the values of some keys, or of all.
+
+    A key may be given short where that is unique: dtype for amp.dtype.
+
+    \b
+    Examples:
+      ampctl get
+      ampctl get dtype optim.lr
+      ampctl get dtype --json | jq -r '.result.values["amp.dtype"]'
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Get
+
+    answer(call.ask(Get(keys=keys), seconds=10), ctl_pages.values, as_json=as_json)
+
+
+@cli.command("set")
+@click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE...")
+@_if_revision
+@_dry_run
+@_reason
+@_as_json
+@pass_call
+def set_(
+    call: Call, changes: tuple[str, ...], if_revision: int | None, dry_run: bool, reason: str, as_json: bool
+) -> None:
+    """Change live keys, all or none.
+
+    They change at one window boundary, and the answer comes after that.
+
+    \b
+    Examples:
+      ampctl set dtype=bfloat16
+      ampctl set optim.lr=3e-4 clip.max_norm=1.0 -m "loss is flat"
+      ampctl set dtype=float16 --dry-run
+      ampctl set dtype=float16 --if-revision 2
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Set
+
+    command = Set(changes=_assignments(changes), if_revision=if_revision, dry_run=dry_run, reason=reason)
+    answer(call.ask(command, seconds=60), ctl_pages.changes, as_json=as_json)
+
+
+@cli.command()
+@click.argument("name", metavar="NAME")
+@_if_revision
+@_dry_run
+@_reason
+@_as_json
+@pass_call
+def preset(call: Call, name: str, if_revision: int | None, dry_run: bool, reason: str, as_json: bool) -> None:
+    """Make the changes of a preset: basic, advanced or ultra.
+
+    \b
+    Examples:
+      ampctl preset ultra
+      ampctl preset advanced --dry-run
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Preset
+
+    command = Preset(name=name, if_revision=if_revision, dry_run=dry_run, reason=reason)
+    answer(call.ask(command, seconds=60), ctl_pages.changes, as_json=as_json)
+
+
+@cli.command()
+@_as_json
+@pass_call
+def stats(call: Call, as_json: bool) -> None:
+    """Show the AMP ledger: of the job, and since the last reset.
+
+    \b
+    Examples:
+      ampctl stats
+      ampctl stats --json | jq .result.span.fallback_ratio
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Stats
+
+    answer(call.ask(Stats(), seconds=10), ctl_pages.stats, as_json=as_json)
+
+
+@cli.command()
+@click.argument("what", type=click.Choice(["stats", "scaler", "fallback-budget"]), default="stats")
+@_yes
+@_as_json
+@pass_call
+def reset(call: Call, what: str, yes: bool, as_json: bool) -> None:
+    """Clear statistics, loss scale or fallback budget.
+
+    stats begins a new span, scaler returns to the initial loss scale, and fallback-budget forgets the
+    fallbacks counted against the limit of this epoch. Prometheus counters are not touched: they never run backwards.
+
+    \b
+    Examples:
+      ampctl reset
+      ampctl reset scaler
+      ampctl reset fallback-budget --yes
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Reset
+
+    call.confirm(f"Reset {what} of this job?", yes=yes)
+    answer(call.ask(Reset(what=what), seconds=60), ctl_pages.reset, as_json=as_json)  # type: ignore[arg-type]  # a Choice
+
+
+@cli.command()
+@_as_json
+@pass_call
+def checkpoint(call: Call, as_json: bool) -> None:
+    """Save a checkpoint now.
+
+    At the next window boundary; answered when it is on disk and verified.
+
+    \b
+    Examples:
+      ampctl checkpoint
+      ampctl checkpoint --json | jq -r .result.path
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Checkpoint
+
+    answer(call.ask(Checkpoint(), seconds=180), ctl_pages.checkpoint, as_json=as_json)
+
+
+@cli.command()
+@_as_json
+@pass_call
+def pause(call: Call, as_json: bool) -> None:
+    """Hold the job at the next window boundary.
+
+    \b
+    Example:
+      ampctl pause
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Pause
+
+    answer(call.ask(Pause(), seconds=60), ctl_pages.moved, as_json=as_json)
+
+
+@cli.command()
+@_as_json
+@pass_call
+def resume(call: Call, as_json: bool) -> None:
+    """Go on after a pause.
+
+    \b
+    Example:
+      ampctl resume
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Resume
+
+    answer(call.ask(Resume(), seconds=60), ctl_pages.moved, as_json=as_json)
+
+
+@cli.command()
+@click.option("--no-save", is_flag=True, help="End without a last checkpoint.")
+@_yes
+@_as_json
+@pass_call
+def stop(call: Call, no_save: bool, yes: bool, as_json: bool) -> None:
+    """Save, then end the job and its daemon.
+
+    \b
+    Examples:
+      ampctl stop
+      ampctl stop --yes --no-save
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Stop
+
+    call.confirm("End this job without saving it?" if no_save else "Save and end this job?", yes=yes)
+    answer(call.ask(Stop(save=not no_save), seconds=180), ctl_pages.stopped, as_json=as_json)
+
+
+@cli.command()
+@click.argument("fault", type=click.Choice(["overflow", "nan-loss", "nan-grad"]))
+@click.option(
+    "--windows", type=click.IntRange(1, 100000), default=1, show_default=True, help="How many windows."
+)
+@_as_json
+@pass_call
+def inject(call: Call, fault: str, windows: int, as_json: bool) -> None:
+    """Make the next windows go wrong.
+
+    To rehearse alerts and fallbacks; the job file must allow it.
+
+    \b
+    Examples:
+      ampctl inject overflow
+      ampctl inject nan-grad --windows 20
+    """
+    from ampd.cli import ctl_pages
+    from ampd.core.protocol import Inject
+
+    command = Inject(fault=fault, windows=windows)  # type: ignore[arg-type]  # a Choice
+    answer(call.ask(command, seconds=60), ctl_pages.injected, as_json=as_json)
+
+
+def main() -> None:
+    """The console script."""
+    cli(prog_name="ampctl")
+
+
+def _assignments(words: tuple[str, ...]) -> dict[str, str]:
+    changes: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise click.UsageError(f"{word!r} is not KEY=VALUE; for example dtype=bfloat16")
+        if key in changes:
+            raise click.UsageError(f"{key} is given twice, as {changes[key]!r} and {value!r}")
+        changes[key] = value
+    return changes
+
+
+if __name__ == "__main__":
+    main()

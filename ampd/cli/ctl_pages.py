@@ -1,0 +1,208 @@
+"""What `ampctl` prints for people: an answer in, text out.
+
+Plain aligned columns, so that a pipe, a log and a narrow terminal all get the same words; the only colour is the
+state's, which click drops where stdout is no terminal, and we drop where NO_COLOR is set. A figure that the daemon
+does not have yet is shown as "-", never as 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import click
+
+from ampd.core.change import show
+from ampd.core.protocol import Done
+
+_COLOURS = {
+    "running": "green", "completed": "green", "paused": "yellow", "recovering": "yellow", "stopping": "yellow",
+    "failed": "red",
+}  # fmt: skip
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def status(done: Done) -> str:
+    """The page of `ampctl status`."""
+    r = done.result
+    title = f"{r.get('name', '?')}  {_state(str(r.get('state', '?')))}" + _note(r.get("state_reason"))
+    rows = [
+        ("window", _progress(r)),
+        ("precision", str(r.get("precision") or "-") + _note(r.get("precision_reason"))),
+        ("loss", _number(r.get("loss")) + _note(_with("best", r.get("best_loss")))),
+        ("loss scale", _number(r.get("scale"))),
+        ("gradients", f"norm {_number(r.get('grad_norm'))}, lr {_number(r.get('lr'))}"),
+        ("fallbacks", _by_cause(r.get("fp32_fallbacks"))),
+        ("skipped", _by_cause(r.get("skipped"))),
+        (
+            "speed",
+            f"{_number(r.get('windows_per_second'))} windows/s, {_number(r.get('samples_per_second'))} samples/s",
+        ),
+        ("memory", ", ".join(f"{kind} {_bytes(n)}" for kind, n in (r.get("memory") or {}).items()) or "-"),
+        ("checkpoint", _last_checkpoint(r.get("checkpoint"))),
+        ("restarts", _by_cause(r.get("restarts"))),
+        ("metrics", f"http://{r['http']}/metrics" if r.get("http") else "-"),
+        ("revision", show(r.get("revision", done.revision))),
+        (
+            "daemon",
+            f"pid {r.get('pid', '-')}, up {_duration(r.get('uptime_seconds'))}, {r.get('directory', '-')}",
+        ),
+    ]
+    if r.get("message"):
+        rows.append(("message", str(r["message"])))
+    return "\n".join([title, *_columns(rows)])
+
+
+def values(done: Done) -> str:
+    """The page of `ampctl get`: one key a line, and whether it can be changed now."""
+    about: Mapping[str, Any] = done.result.get("keys", {})
+    return "\n".join(_table([_value_row(key, value, about.get(key, {})) for key, value in done.result["values"].items()]))
+
+
+def changes(done: Done) -> str:
+    """The page of `ampctl set` and `ampctl preset`: one line for each key that moved."""
+    moved = [f"{c['key']} {show(c['old'])} -> {show(c['new'])}" for c in done.result["changes"]]
+    if not moved:
+        return f"nothing to change: revision {done.revision} holds these values"
+    if done.result.get("dry_run"):
+        return "\n".join(f"would change {line} (now revision {done.revision})" for line in moved)
+    return "\n".join(f"revision {done.revision} applied at window {done.window}: {line}" for line in moved)
+
+
+def stats(done: Done) -> str:
+    """The page of `ampctl stats`: the ledger of the job beside that of the span."""
+    job, span = done.result["job"], done.result["span"]
+    rows: list[tuple[str, ...]] = [("", "job", "since reset")]
+    rows += [(name.replace("_", " "), _ledger(job[name]), _ledger(span.get(name))) for name in job]
+    scale, loss = done.result.get("scale") or {}, done.result.get("loss") or {}
+    scales = " / ".join(_number(scale.get(part)) for part in ("min", "mean", "max"))
+    left_out = loss.get("left_out")
+    rows += [
+        ("scale min/mean/max", "", scales),
+        (
+            "mean loss",
+            "",
+            _number(loss.get("mean")) + _note(f"{left_out} not finite, left out" if left_out else ""),
+        ),
+    ]
+    return "\n".join(_table(rows))
+
+
+def reset(done: Done) -> str:
+    """The line of `ampctl reset`."""
+    return f"reset {done.result['what']} at window {done.window}"
+
+
+def checkpoint(done: Done) -> str:
+    """The line of `ampctl checkpoint`."""
+    r = done.result
+    return f"saved window {done.window} to {r['path']} ({_bytes(r['bytes'])} in {_number(r['seconds'])} s)"
+
+
+def moved(done: Done) -> str:
+    """The line of `ampctl pause` and `ampctl resume`."""
+    return f"{done.result['state']} at window {done.window}"
+
+
+def stopped(done: Done) -> str:
+    """The line of `ampctl stop`."""
+    saved = "saved" if done.result["saved"] else "not saved"
+    return f"{done.result['state']} at window {done.window}, {saved}"
+
+
+def injected(done: Done) -> str:
+    """The line of `ampctl inject`."""
+    number = done.result["windows"]
+    return (
+        f"{done.result['fault']} in the next {number} window{'s' * (number != 1)}, from window {done.window}"
+    )
+
+
+def _value_row(key: str, value: Any, about: Mapping[str, Any]) -> tuple[str, ...]:
+    return key, "=", show(value), str(about.get("unit", "")), "live" if about.get("live") else "fixed"
+
+
+def _state(state: str) -> str:
+    colour = None if os.environ.get("NO_COLOR") else _COLOURS.get(state)
+    return click.style(state, fg=colour, bold=True) if colour else state
+
+
+def _progress(r: Mapping[str, Any]) -> str:
+    window, total, speed = r.get("window"), r.get("total_windows"), r.get("windows_per_second")
+    if window is None or not total:
+        return _number(window)
+    left = f", {_duration((total - window) / speed)} left" if speed and r.get("state") == "running" else ""
+    return f"{window} of {total} ({100 * window / total:.1f} %), epoch {r.get('epoch', '-')}{left}"
+
+
+def _last_checkpoint(saved: Mapping[str, Any] | None) -> str:
+    return (
+        f"window {saved['window']}, {_duration(saved['age_seconds'])} ago, {saved['path']}"
+        if saved
+        else "none yet"
+    )
+
+
+def _by_cause(counter: Mapping[str, int] | None) -> str:
+    if not counter or not sum(counter.values()):
+        return "0"
+    return f"{sum(counter.values())} ({', '.join(f'{cause} {n}' for cause, n in counter.items() if n)})"
+
+
+def _ledger(value: Any) -> str:
+    if isinstance(value, Mapping):
+        nested = any(isinstance(n, Mapping) for n in value.values())
+        flat = (
+            {f"{a}>{b}": n for a, inner in value.items() for b, n in inner.items()} if nested else dict(value)
+        )
+        return _by_cause(flat)
+    return _number(value)
+
+
+def _number(value: float | None) -> str:
+    match value:
+        case None:
+            return "-"
+        case int():
+            return str(value)
+        case _ if value == int(value) and abs(value) < 1e15:
+            return str(int(value))
+    return f"{value:.4g}"
+
+
+def _bytes(number: float) -> str:
+    power = 0
+    while number >= 1000 and power < len(_UNITS) - 1:
+        number, power = number / 1000, power + 1
+    return f"{number:.3g} {_UNITS[power]}"
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _with(label: str, value: float | None) -> str:
+    return "" if value is None else f"{label} {_number(value)}"
+
+
+def _note(text: object) -> str:
+    return f" ({text})" if text else ""
+
+
+def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:
+    return [f"  {label:<12}{text}" for label, text in rows]
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,186 @@
+"""The daemon's control socket: requests in, one reply to each; events out to whoever listens.
+
+ROUTER for requests (a reply goes back to its peer, minutes later if need be), XPUB for events. Nothing here decides:
+a request that can be read and that its peer may make is handed to the function given to `serve`, which answers
+through `reply` when it is true. What cannot be read, or may not be asked, is answered here.
+
+No call waits for a peer. A reply to one that has left, or that reads nothing, is dropped: it can ask again with the
+same id. Events are dropped for a slow subscriber, which sees the hole in their numbers. The context is our own, not
+libzmq's global one, because a context has one door (`zap`), and two servers in a process need two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+
+from ampd.control import codec, zap
+from ampd.control.endpoints import CONTROL, EVENTS
+from ampd.control.pump import Pump
+from ampd.control.sockets import Claim, claim
+from ampd.core.protocol import MAX_REQUEST_BYTES, ROLE_OF, Code, Event, Refusal, Reply, Request, Role
+
+_MAX_FRAME_BYTES = 4 * MAX_REQUEST_BYTES
+"""Up to here a request is answered TOO_LARGE; beyond, libzmq drops the connection before it takes the memory."""
+_QUEUED_REQUESTS = 100  # per peer, inside libzmq; then the peer's own send waits
+_QUEUED_REPLIES = 1000  # per peer; then replies to it are dropped
+_QUEUED_EVENTS = 10000  # per subscriber; then events are dropped for it
+_LAST_WORDS_MILLISECONDS = 250  # what close waits at most for a peer that does not read
+_HANDSHAKE_MILLISECONDS = 10000  # for a peer that connects and says nothing
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Who asked: `identity` is where the reply goes, `author` the name for the record ("alice", "uid:1000")."""
+
+    identity: bytes
+    role: Role
+    author: str
+
+
+Handle = Callable[[Peer, Request], None]
+
+
+class ControlServer:
+    """The sockets of a daemon, from `bind` to `close`; the event loop's thread only."""
+
+    def __init__(self, claimed: Claim, boot: str, group: str) -> None:
+        self.endpoint = f"ipc://{claimed.directory / CONTROL}"
+        self._claim = claimed
+        self._boot = boot
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._door = zap.Door(self._context, functools.partial(zap.role_of, group=group))
+        self._router = self._context.socket(zmq.ROUTER)
+        self._publisher = self._context.socket(zmq.XPUB)
+        self._requests = Pump(self._router, self._receive)
+        self._subscriptions = Pump(self._publisher, lambda _: None)
+        self._handle: Handle | None = None
+        self._closed = asyncio.Event()
+
+    @classmethod
+    def bind(cls, directory: Path, *, boot: str, group: str = "") -> ControlServer:
+        """Listen in `directory`; raises JobConflictError where a daemon has it, ConfigError where it cannot be used."""
+        claimed = claim(directory, group=group)
+        server = cls(claimed, boot, group)
+        try:
+            server._listen()
+        except BaseException:
+            server.close()
+            raise
+        return server
+
+    async def serve(self, handle: Handle) -> None:
+        """Give every good request to `handle`, until `close`."""
+        self._handle = handle
+        for part in (self._door, self._requests, self._subscriptions):
+            part.start()
+        await self._closed.wait()
+
+    def reply(self, peer: Peer, reply: Reply) -> None:
+        """Answer a peer; never waits, and drops the reply where the peer has left or does not read."""
+        if self._router.closed:
+            return
+        try:
+            self._router.send_multipart([peer.identity, codec.encode_reply(reply)], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EHOSTUNREACH, zmq.EAGAIN):
+                raise
+        self._requests.poke()
+
+    def publish(self, event: Event) -> None:
+        """Tell every subscriber; never waits."""
+        if self._publisher.closed:
+            return
+        self._publisher.send_multipart([event.name.encode(), codec.encode_event(event)], zmq.NOBLOCK)
+        self._subscriptions.poke()
+
+    def close(self) -> None:
+        """Hand what is queued to the kernel (a last reply must not be lost to our exit), then let go of everything."""
+        if self._router.closed:
+            return
+        self._requests.stop()
+        self._subscriptions.stop()
+        self._door.close()
+        self._router.close(linger=_LAST_WORDS_MILLISECONDS)
+        self._publisher.close(linger=_LAST_WORDS_MILLISECONDS)
+        self._context.term()
+        self._claim.release(CONTROL, EVENTS)
+        self._closed.set()
+
+    def _listen(self) -> None:
+        self._door.open()
+        self._router.router_mandatory = 1  # a vanished peer is an error that we see, and choose to ignore
+        self._router.maxmsgsize = _MAX_FRAME_BYTES
+        self._router.rcvhwm, self._router.sndhwm = _QUEUED_REQUESTS, _QUEUED_REPLIES
+        self._publisher.maxmsgsize = 1024  # subscriptions only
+        self._publisher.sndhwm = _QUEUED_EVENTS
+        for socket, name in ((self._router, CONTROL), (self._publisher, EVENTS)):
+            socket.zap_domain = zap.DOMAIN
+            socket.handshake_ivl = _HANDSHAKE_MILLISECONDS
+            listener = self._claim.listen(name, shared=True)
+            socket.use_fd = listener.detach()
+            socket.bind(f"ipc://{self._claim.directory / name}")
+
+    def _receive(self, frames: list[zmq.Frame]) -> None:
+        identity, *parts = frames
+        peer = _peer(identity.bytes, parts[0])
+        try:
+            request = _read(parts)
+            _admit(peer, request)
+        except codec.RequestError as error:
+            self.reply(peer, error.as_refusal(self._boot))
+            return
+        self._hand_over(peer, request)
+
+    def _hand_over(self, peer: Peer, request: Request) -> None:
+        assert self._handle is not None, "requests are taken in by serve only"
+        try:
+            self._handle(peer, request)
+        except Exception as bug:  # noqa: BLE001  # a request's top: one that meets a bug must not end the others
+            self.reply(peer, _internal(request, self._boot, bug))
+            context: dict[str, Any] = {
+                "message": f"command {type(request.command).__name__} failed",
+                "exception": bug,
+            }
+            asyncio.get_running_loop().call_exception_handler(context)
+
+
+def _peer(identity: bytes, frame: zmq.Frame) -> Peer:
+    role, author = zap.read_user_id(str(frame["User-Id"]))
+    return Peer(identity, role, author)
+
+
+def _read(parts: list[zmq.Frame]) -> Request:
+    if len(parts) != 1:
+        raise codec.RequestError(
+            Code.BAD_FRAME, f"the message has {len(parts)} frames; a request is one",
+            hint="use a DEALER socket and send no empty delimiter", request_id=_id_in(parts[-1].bytes),
+        )  # fmt: skip
+    return codec.decode_request(parts[0].bytes)
+
+
+def _id_in(frame: bytes) -> str:
+    try:
+        return codec.decode_request(frame).id
+    except codec.RequestError as error:
+        return error.request_id
+
+
+def _admit(peer: Peer, request: Request) -> None:
+    needed = ROLE_OF[type(request.command)]
+    if peer.role < needed:
+        raise codec.RequestError(
+            Code.FORBIDDEN,
+            f"{peer.author} has the role {peer.role.name.lower()}; this needs {needed.name.lower()}",
+            hint="ask the user that runs the daemon, or root", request_id=request.id,
+        )  # fmt: skip
+
+
+def _internal(request: Request, boot: str, bug: Exception) -> Refusal:
+    message = f"the daemon failed at this command: {type(bug).__name__}: {bug}"
+    return Refusal(id=request.id, boot=boot, code=Code.INTERNAL, message=message, hint="see the daemon's log")

@@ -1,0 +1,105 @@
+"""The door: who may talk to the daemon, decided once per connection from what the kernel says of the peer.
+
+libzmq asks a ZAP server (an inproc socket of the same context) before it lets a connection speak. For a unix socket
+the address it passes ends in `uid:gid:pid`, read from the kernel with SO_PEERCRED: a peer cannot choose it, it
+holds for sockets bound by ZMQ_USE_FD too, and it is enforced before the first message. What this side answers as
+user id rides along on every message of the connection, so the role is never looked up a second time.
+
+pyzmq's own authenticator knows addresses and keys but no uids. The file mode already keeps strangers out; this is
+what tells the owner from a member of the control group, and what names the author of a change.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from collections.abc import Callable
+
+import zmq
+
+from ampd.control.pump import Pump
+from ampd.core.protocol import Role
+
+_ADDRESS = "inproc://zeromq.zap.01"  # fixed by the protocol, RFC 27
+DOMAIN = b"ampd"
+
+
+class Door:
+    """Answers libzmq's questions for every socket of one context; the loop's thread only."""
+
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], role_of: Callable[[int, int], Role | None]
+    ) -> None:
+        self._socket = context.socket(zmq.REP)
+        self._socket.linger = 0
+        self._role_of = role_of
+        self._pump = Pump(self._socket, self._answer)
+
+    def open(self) -> None:
+        """Take the place that libzmq asks at; from here on nobody enters unasked."""
+        self._socket.bind(_ADDRESS)
+
+    def start(self) -> None:
+        """Begin to answer; connections made before wait at the door."""
+        self._pump.start()
+
+    def close(self) -> None:
+        """Answer no more; may be called twice."""
+        if not self._socket.closed:
+            self._pump.stop()
+            self._socket.close()
+
+    def _answer(self, frames: list[zmq.Frame]) -> None:
+        version, request, _domain, address = (frame.bytes for frame in frames[:4])
+        uid, gid = credentials(address.decode())
+        role = self._role_of(uid, gid)
+        if role is None:
+            verdict = [b"400", f"uid {uid} may not use this daemon".encode(), b"", b""]
+        else:
+            verdict = [b"200", b"", user_id(role, name_of(uid)), b""]
+        self._socket.send_multipart([version, request, *verdict], zmq.NOBLOCK)
+        self._pump.poke()
+
+
+def credentials(address: str) -> tuple[int, int]:
+    """Uid and gid of a ZAP address, `localhost:uid:gid:pid`."""
+    _, uid, gid, _pid = address.rsplit(":", 3)
+    return int(uid), int(gid)
+
+
+def role_of(uid: int, gid: int, *, group: str = "") -> Role | None:
+    """What a local peer may do; None refuses it. The daemon's own user and root are admin, the group may look."""
+    if uid in (os.geteuid(), 0):
+        return Role.ADMIN
+    return Role.VIEW if group and _is_member(uid, gid, group) else None
+
+
+def name_of(uid: int) -> str:
+    """The user's name for the record, or `uid:N` where the system has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid:{uid}"
+
+
+def user_id(role: Role, author: str) -> bytes:
+    """What a connection carries once it is admitted."""
+    return f"{role.name} {author}".encode()
+
+
+def read_user_id(text: str) -> tuple[Role, str]:
+    """The inverse of `user_id`."""
+    role, _, author = text.partition(" ")
+    return Role[role], author
+
+
+def _is_member(uid: int, gid: int, group: str) -> bool:
+    wanted = grp.getgrnam(group)
+    if gid == wanted.gr_gid:
+        return True
+    try:
+        user = pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return wanted.gr_gid in os.getgrouplist(user.pw_name, user.pw_gid)

@@ -1,0 +1,201 @@
+"""From text to configuration, and from one configuration to the next.
+
+Everything that turns an operator's input into a JobConfig is here: reading a job file, parsing the values of
+`ampctl set`, applying changes, and the rules that span keys. All of it raises ConfigError with the key, what was
+given, what was expected and what to do; a change either yields a whole valid configuration or nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ampd.core import keys
+from ampd.core.config import AMPConfig, JobConfig, Section
+from ampd.core.keys import Key
+from ampd.errors import ConfigError
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One key that a change moves from `old` to `new`."""
+
+    key: str
+    old: Any
+    new: Any
+
+    def __str__(self) -> str:
+        return f"{self.key} {show(self.old)} -> {show(self.new)}"
+
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "basic": {"amp.enabled": False},
+    "advanced": {
+        "amp.enabled": True, "amp.dtype": "float16", "amp.enable_tf32": True,
+        "amp.enable_cudnn_benchmark": True, "amp.track_amp_stats": True,
+    },
+    "ultra": {
+        "amp.enabled": True, "amp.dtype": "bfloat16", "amp.enable_tf32": True,
+        "amp.enable_cudnn_benchmark": True, "amp.track_amp_stats": True,
+        "amp.enable_fallback_to_fp32": True, "amp.max_fp32_fallbacks": 3,
+    },
+}  # fmt: skip
+
+
+def read_job(text: str, *, where: str = "job file") -> JobConfig:
+    """The validated configuration in a job file's text; `where` names it in errors."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{where} is not TOML: {error}", hint="strings need quotes, tables are [name]"
+        ) from None
+    _refuse_unknown(JobConfig, document, "", where)
+    return build(document, where=where)
+
+
+def build(document: Mapping[str, Any], *, where: str = "configuration") -> JobConfig:
+    """The validated configuration of nested plain tables."""
+    try:
+        config = msgspec.convert(document, JobConfig)
+    except msgspec.ValidationError as error:
+        raise _explain(error, document, where) from None
+    check(config)
+    return config
+
+
+def parse(assignments: Mapping[str, str]) -> dict[str, Any]:
+    """Typed changes from the words of `ampctl set`: {"dtype": "float16"} -> {"amp.dtype": "float16"}."""
+    return {
+        key.path: _parse_value(key, text)
+        for key, text in ((keys.resolve(k), v) for k, v in assignments.items())
+    }
+
+
+def change(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
+    """The next configuration: `config` with every change made, or ConfigError and nothing made."""
+    document = msgspec.to_builtins(config)
+    for name, value in changes.items():
+        key = keys.resolve(name)
+        if not key.live:
+            raise ConfigError(
+                f"{key.path} is fixed while the job runs",
+                field=key.path,
+                hint="change it in the job file, then stop and start the job",
+            )
+        _put(document, key.path, value)
+    return build(document, where="change")
+
+
+def differences(old: JobConfig, new: JobConfig) -> tuple[Difference, ...]:
+    """The keys in which two configurations differ."""
+    pairs = ((path, keys.value_of(old, path), keys.value_of(new, path)) for path in keys.table())
+    return tuple(Difference(key=path, old=a, new=b) for path, a, b in pairs if a != b)
+
+
+def check(config: JobConfig) -> None:
+    """The rules that span keys; raises ConfigError at the first that does not hold."""
+    if (config.job.windows is None) == (config.job.epochs is None):
+        raise ConfigError(
+            "[job] needs windows or epochs, and not both",
+            field="job.windows",
+            hint="for example: windows = 1000",
+        )
+    _check_scales(config.amp)
+
+
+def preset(name: str) -> Mapping[str, Any]:
+    """The changes that a preset makes; raises ConfigError for an unknown one."""
+    if name not in PRESETS:
+        raise ConfigError(f"{name!r} is not a preset; use one of {', '.join(PRESETS)}", field="preset")
+    return PRESETS[name]
+
+
+def show(value: Any) -> str:
+    """A value as an operator would write it."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return f"{value:g}"
+        case tuple() | list():
+            return "[" + ", ".join(show(v) for v in value) + "]"
+    return str(value)
+
+
+def _check_scales(amp: AMPConfig) -> None:
+    if amp.min_scale > amp.max_scale:
+        raise ConfigError(
+            f"amp.min_scale = {amp.min_scale:g} is above amp.max_scale = {amp.max_scale:g}",
+            field="amp.min_scale",
+            hint="the scale must have room between its floor and its ceiling",
+        )
+
+
+def _parse_value(key: Key, text: str) -> Any:
+    plain: Any = text
+    if text == "none" and type(None) in typing.get_args(key.type):
+        plain = None
+    elif "tuple" in str(key.type):
+        plain = [part.strip() for part in text.strip("[]").split(",") if part.strip()]
+    try:
+        return msgspec.convert(plain, key.type, strict=False)
+    except msgspec.ValidationError as error:
+        raise _bad_value(key, text, str(error), "value") from None
+
+
+def _put(document: dict[str, Any], path: str, value: Any) -> None:
+    *parents, last = path.split(".")
+    for parent in parents:
+        document = document[parent]
+    document[last] = value
+
+
+def _refuse_unknown(section: type[Section], table: Mapping[str, Any], prefix: str, where: str) -> None:
+    hints = typing.get_type_hints(section)
+    for name, value in table.items():
+        if name not in hints:
+            path = prefix + name
+            known = [k for k in (*keys.table(), *{k.split(".")[0] for k in keys.table()})]
+            raise ConfigError(f"{where}: {path!r} is not a key{keys.did_you_mean(path, known)}", field=path)
+        hint = hints[name]
+        if isinstance(hint, type) and issubclass(hint, Section) and isinstance(value, Mapping):
+            _refuse_unknown(hint, value, f"{prefix}{name}.", where)
+
+
+def _explain(error: msgspec.ValidationError, document: Mapping[str, Any], where: str) -> ConfigError:
+    """Turn msgspec's "Expected ... - at `$.amp.dtype`" into our form, with what was given."""
+    match = re.search(r"at `\$\.?([^`]*)`", str(error))
+    path = re.sub(r"\[.*", "", match.group(1)) if match else ""
+    if path not in keys.table():
+        return ConfigError(f"{where}: {error}", field=path)
+    given: Any = document
+    for part in path.split("."):
+        given = given.get(part) if isinstance(given, Mapping) else None
+    return _bad_value(keys.table()[path], given, str(error), where)
+
+
+def _bad_value(key: Key, given: Any, reason: str, where: str) -> ConfigError:
+    expected = re.sub(r" - at `.*", "", reason)
+    choices = _choices(key.type)
+    if choices:
+        expected = "expected one of " + ", ".join(choices)
+    unit = f" ({key.unit})" if key.unit else ""
+    return ConfigError(
+        f"{where}: {key.path} = {given!r}: {expected[0].lower()}{expected[1:]}{unit}",
+        field=key.path,
+        hint=key.doc,
+    )
+
+
+def _choices(hint: Any) -> list[str]:
+    """The words a Literal key takes, whatever wraps it."""
+    if typing.get_origin(hint) is typing.Literal:
+        return [str(word) for word in typing.get_args(hint)]
+    return [word for part in typing.get_args(hint)[:1] for word in _choices(part)]

@@ -1,0 +1,314 @@
+"""Where requests are taken and answered, each exactly once: admission, the way to the worker and back, the reply.
+
+The desk knows nothing of processes. The supervisor tells it when a worker takes orders (`open`), is briefed, is
+lost, and when the job is over (`close`); the desk decides who gets which reply. A reply that may be asked for again
+is remembered: of actions in the journal, of the others in bounded memory here.
+
+Refusals that may pass by themselves (BUSY, NOT_READY) are not remembered: the same request may succeed later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ampd.core import messages as m
+from ampd.core import objections, replies
+from ampd.core import protocol as p
+from ampd.core.flights import MOST_IN_FLIGHT, Flight, FlightOrder, Flights, Leg
+from ampd.core.lifecycle import JobState
+from ampd.core.memory import Memory
+from ampd.core.objections import Objection
+from ampd.core.protocol import Code, Refusal, Reply
+from ampd.core.stimuli import (
+    Accepted,
+    Answer,
+    AnyInstruction,
+    Entry,
+    Record,
+    Recorded,
+    Rejected,
+    Requested,
+    SendOrder,
+    Taken,
+)
+from ampd.core.view import JobView
+
+Instructions = list[AnyInstruction]
+
+PAUSE_AGAIN = "supervisor:pause-again"
+"""The id of an order of our own; no client's id may have a colon."""
+_UNDER_WAY = (Leg.HELD, Leg.SENT)
+"""Where an outcome is possible: a worker that was lost may have reported it with its last words."""
+
+
+class Desk:
+    """Admitted commands of one job, and what was answered."""
+
+    def __init__(self, view: JobView, pending: tuple[m.Act, ...] = ()) -> None:
+        self._view = view
+        self._flights = Flights(pending)
+        self._memory = Memory()
+        self._is_open = False
+        self._over: Objection | None = None
+        self._writing = 0
+
+    @property
+    def is_quiet(self) -> bool:
+        """No entry is on its way to the journal."""
+        return self._writing == 0
+
+    @property
+    def in_flight(self) -> int:
+        """Commands that were admitted and not answered."""
+        return len(self._flights)
+
+    def has(self, request_id: str) -> bool:
+        """Whether this request is admitted and not answered."""
+        return self._flights.get(request_id) is not None
+
+    @property
+    def has_holds(self) -> bool:
+        """Whether a pause or a resume is under way."""
+        return bool(self._flights.of(m.Pause, m.Resume))
+
+    @property
+    def has_actions(self) -> bool:
+        """Whether an action is admitted that may yet move the configuration."""
+        return bool(self._flights.of(m.Act))
+
+    # Requests.
+
+    def repeated(self, asked: Requested) -> Instructions | None:
+        """What to do where this id was seen before; None where it is new."""
+        request = asked.request
+        flight = self._flights.get(request.id)
+        if flight is not None:
+            return self._join(flight, asked)
+        command, reply = self._memory.of(request.id) or (request.command, asked.stored)
+        if reply is None:
+            return None
+        if command != request.command:
+            return self.refuse(asked, objections.other_request(request.id))
+        return [Answer(asked.client, reply)]
+
+    def admit(self, asked: Requested, order: FlightOrder) -> Instructions:
+        """Take a command on its way, or refuse it where there is no room or no job left."""
+        objection = self._over if not isinstance(order, m.Stop) else None
+        if objection is None and not self._flights.has_room(order):
+            objection = objections.busy(MOST_IN_FLIGHT)
+        if objection is not None:
+            return self.refuse(asked, objection)
+        return self._start(Flight(order=order, command=asked.request.command, clients=(asked.client,)))
+
+    def file(self, act: m.Act) -> Objection | Instructions:
+        """Take an action that no client asked for; an Objection where it cannot be taken."""
+        if self._over is not None:
+            return self._over
+        return self._start(Flight(order=act)) if self._flights.has_room(act) else objections.busy(MOST_IN_FLIGHT)
+
+    def answer(self, asked: Requested, result: dict[str, Any], *, is_kept: bool = True) -> Instructions:
+        """Answer at once; `is_kept` where the same id must get the same answer again."""
+        reply = replies.done(self._view, asked.request.id, result)
+        if is_kept:
+            self._memory.keep(asked.request.command, reply)
+        return [Answer(asked.client, reply)]
+
+    def refuse(self, asked: Requested, objection: Objection) -> Instructions:
+        """Refuse at once. Not remembered: nothing happened, so the same request is judged anew."""
+        self._count_refusal(objection.code)
+        return [Answer(asked.client, replies.refusal(self._view, asked.request.id, objection))]
+
+    # The worker comes and goes.
+
+    def brief(self) -> tuple[m.Act, ...]:
+        """The actions that a new worker must know of before it loads; they count as sent."""
+        held = self._flights.on(Leg.HELD, m.Act)
+        for flight in held:
+            self._flights.move(flight, Leg.SENT)
+        return tuple(flight.order for flight in held if isinstance(flight.order, m.Act))
+
+    def open(self) -> Instructions:
+        """A worker is ready and runs: what is true already is answered (the last of pauses and resumes counts),
+        everything else that was held is sent.
+        """
+        self._is_open = True
+        holds = self._flights.on(Leg.HELD, m.Pause, m.Resume)
+        is_true = bool(holds) and isinstance(holds[-1].order, m.Resume)
+        settled = holds if is_true else [flight for flight in holds if isinstance(flight.order, m.Resume)]
+        return _joined(self._done(flight, {"state": JobState.RUNNING}) for flight in settled) + self._send_held()
+
+    def shut(self) -> None:
+        """Orders reach nobody from now on; reports may still come."""
+        self._is_open = False
+
+    def lose(self, *, was_paused: bool) -> Instructions:
+        """The worker is gone: what it had goes to the next one, save a checkpoint of state that is lost.
+
+        A job that was paused is paused again, by an order that nobody waits for.
+        """
+        self._is_open = False
+        if was_paused and not self.has_holds:
+            self._flights.add(Flight(order=m.Pause(request_id=PAUSE_AGAIN)))
+        for flight in self._flights.on(Leg.SENT, m.Act, m.Pause, m.Resume):
+            self._flights.move(flight, Leg.HELD)
+        return [
+            line
+            for flight in self._flights.of(m.Checkpoint)
+            for line in self._object(flight, objections.worker_lost())
+        ]
+
+    def close(self, objection: Objection, stopped: dict[str, Any]) -> Instructions:
+        """The job is over: nothing stays unanswered. `stopped` is the result of a stop.
+
+        An action of an earlier daemon that nobody waits for stays in the journal, for the next start.
+        """
+        self._is_open, self._over = False, objection
+        out: Instructions = []
+        for flight in self._flights:
+            if isinstance(flight.order, m.Stop):
+                out += self._done(flight, stopped)
+            elif not isinstance(flight.order, m.Act):
+                out += self._object(flight, objection)
+            elif flight.leg in _UNDER_WAY:
+                out += self._abandon(flight, objection)
+        return out
+
+    def closing(self, objection: Objection) -> None:
+        """The job is ending: nothing new is admitted, what is with the worker may still come true."""
+        self._is_open, self._over = False, objection
+
+    # Reports.
+
+    def applied(self, report: m.Applied) -> Instructions:
+        """An action took effect: its reply goes out when that is on disk."""
+        done, flight = report.applied, self._flights.get(report.applied.request_id)
+        reply: Reply | None = None
+        if flight is not None and flight.leg in _UNDER_WAY:
+            self._flights.move(flight, Leg.CLOSING)
+            reply = p.Done(
+                id=flight.id, boot=self._view.boot, revision=done.revision, window=done.window,
+                result=replies.taken(done.action, report.differences),
+            )  # fmt: skip
+        return self._write(Taken(done, reply))
+
+    def refused(self, report: m.Refused) -> Instructions:
+        """The worker refused an order, and changed nothing."""
+        flight = self._flights.get(report.request_id)
+        if flight is None or flight.leg not in _UNDER_WAY:
+            return []
+        code = Code(report.code) if report.code in Code.__members__ else Code.APPLY_FAILED
+        objection = Objection(code=code, message=report.message, field=report.field, hint=report.hint)
+        if isinstance(flight.order, m.Act):
+            return self._reject(flight, objection)
+        return self._object(flight, objection)
+
+    def saved(self, report: m.Saved) -> Instructions:
+        """A checkpoint is on disk; answers the one that asked for it."""
+        flight = self._flight_of(report.request_id, m.Checkpoint)
+        return self._done(flight, replies.saved(report)) if flight is not None else []
+
+    def save_failed(self, report: m.SaveFailed) -> Instructions:
+        """A checkpoint could not be written."""
+        flight = self._flight_of(report.request_id, m.Checkpoint)
+        objection = objections.not_saved(report.window, report.message)
+        return self._object(flight, objection) if flight is not None else []
+
+    def held(self, kind: type[m.Pause | m.Resume], request_id: str, state: JobState) -> Instructions:
+        """The loop holds, or goes on: answers the one that asked and those sent before it (all, without an id)."""
+        sent = self._flights.on(Leg.SENT, kind)
+        ids = [flight.id for flight in sent]
+        count = ids.index(request_id) + 1 if request_id in ids else len(ids) * (not request_id)
+        return _joined(self._done(flight, {"state": state}) for flight in sent[:count])
+
+    # The journal.
+
+    def recorded(self, recorded: Recorded) -> Instructions:
+        """An entry is on disk, or not: an action goes on its way, or its client hears the outcome."""
+        self._writing -= 1
+        match recorded.entry:
+            case Accepted(act):
+                return self._accepted(act, recorded.error)
+            case Taken(applied, reply):
+                trouble = objections.half_recorded(applied, recorded.error) if recorded.error else None
+                return self._closed(applied.request_id, reply, trouble)
+            case Rejected(reply):
+                return self._closed(reply.id, reply, None)
+
+    def _accepted(self, act: m.Act, error: str) -> Instructions:
+        flight = self._flights.get(act.request_id)
+        assert flight is not None and flight.leg is Leg.RECORDING, f"{act.request_id} was not being recorded"
+        if error:
+            return self._object(flight, objections.unrecorded(error))
+        flight = self._flights.move(flight, Leg.HELD)
+        if self._over is not None and self._view.state.is_final:
+            return self._abandon(flight, self._over)
+        return self._send_held()
+
+    def _closed(self, request_id: str, reply: Reply | None, trouble: Objection | None) -> Instructions:
+        flight = self._flights.get(request_id)
+        if flight is None or reply is None:
+            return []
+        return self._object(flight, trouble) if trouble is not None else self._land(flight, reply)
+
+    # Ways of a flight.
+
+    def _start(self, flight: Flight) -> Instructions:
+        if isinstance(flight.order, m.Act):
+            self._flights.add(
+                Flight(order=flight.order, command=flight.command, clients=flight.clients, leg=Leg.RECORDING)
+            )
+            return self._write(Accepted(flight.order))
+        self._flights.add(flight)
+        return self._send_held()
+
+    def _send_held(self) -> Instructions:
+        if not self._is_open:
+            return []
+        held = self._flights.on(Leg.HELD, m.Act, m.Checkpoint, m.Pause, m.Resume)
+        return [SendOrder(self._flights.move(flight, Leg.SENT).order) for flight in held]
+
+    def _abandon(self, flight: Flight, objection: Objection) -> Instructions:
+        if flight.is_restored and not flight.clients:
+            self._flights.land(flight)
+            return []
+        return self._reject(flight, objection)
+
+    def _reject(self, flight: Flight, objection: Objection) -> Instructions:
+        self._flights.move(flight, Leg.CLOSING)
+        return self._write(Rejected(replies.refusal(self._view, flight.id, objection)))
+
+    def _done(self, flight: Flight, result: dict[str, Any]) -> Instructions:
+        return self._land(flight, replies.done(self._view, flight.id, result))
+
+    def _object(self, flight: Flight, objection: Objection) -> Instructions:
+        return self._land(flight, replies.refusal(self._view, flight.id, objection))
+
+    def _land(self, flight: Flight, reply: Reply) -> Instructions:
+        self._flights.land(flight)
+        if isinstance(reply, Refusal) and flight.clients:
+            self._count_refusal(reply.code)
+        if flight.command is not None:
+            self._memory.keep(flight.command, reply)
+        return [Answer(client, reply) for client in flight.clients]
+
+    def _join(self, flight: Flight, asked: Requested) -> Instructions:
+        if flight.command is not None and flight.command != asked.request.command:
+            return self.refuse(asked, objections.other_request(flight.id))
+        self._flights.join(flight, asked.client, asked.request.command)
+        return []
+
+    def _write(self, entry: Entry) -> Instructions:
+        self._writing += 1
+        return [Record(entry)]
+
+    def _count_refusal(self, code: Code) -> None:
+        self._view.refusals[code] = self._view.refusals.get(code, 0) + 1
+
+    def _flight_of(self, request_id: str, kind: type[m.Message]) -> Flight | None:
+        flight = self._flights.get(request_id)
+        return flight if flight is not None and isinstance(flight.order, kind) else None
+
+
+def _joined(parts: Iterable[Instructions]) -> Instructions:
+    return [line for part in parts for line in part]

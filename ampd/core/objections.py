@@ -1,0 +1,147 @@
+"""Why commands are refused: the closed list of reasons, each with its code and what to do instead."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ampd.core.lifecycle import JobState
+from ampd.core.messages import AppliedAction
+from ampd.core.protocol import Code
+from ampd.errors import ConfigError
+
+
+class Objection(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a command is refused: the part of a Refusal that is about the command."""
+
+    code: Code
+    message: str
+    field: str = ""
+    hint: str = ""
+
+
+def of_error(code: Code, error: ConfigError) -> Objection:
+    """What validation found."""
+    return Objection(code=code, message=str(error), field=error.field, hint=error.hint)
+
+
+def immutable(path: str) -> Objection:
+    """The key needs a restart."""
+    return Objection(
+        code=Code.IMMUTABLE,
+        message=f"{path} is fixed while the job runs",
+        field=path,
+        hint="change it in the job file, then stop and start the job",
+    )
+
+
+def given_twice(path: str, first: str, second: str) -> Objection:
+    """Two words mean the same key, so one of them would be ignored."""
+    return Objection(
+        code=Code.BAD_VALUE,
+        message=f"{path} is given twice, as {first!r} and {second!r}",
+        field=path,
+        hint="give it once",
+    )
+
+
+def stale_revision(asked: int, current: int) -> Objection:
+    """A compare-and-set came too late."""
+    return Objection(
+        code=Code.CONFLICT,
+        message=f"the change was asked for on revision {asked}, but revision {current} holds",
+        hint="look at what holds now with `ampctl get`, then ask again on that revision",
+    )
+
+
+def other_request(request_id: str) -> Objection:
+    """An id was used for another command before."""
+    return Objection(
+        code=Code.CONFLICT,
+        message=f"id {request_id!r} was given to another command before",
+        hint="give each command an id of its own; repeat an id only to repeat its command",
+    )
+
+
+def injection_forbidden() -> Objection:
+    """The job file does not allow faults."""
+    return Objection(
+        code=Code.FORBIDDEN,
+        message="this job does not allow faults to be injected",
+        field="inject.allowed",
+        hint="set [inject] allowed = true in the job file, then stop and start the job",
+    )
+
+
+def busy(most: int) -> Objection:
+    """No room for one more command."""
+    return Objection(
+        code=Code.BUSY,
+        message=f"{most} commands are waiting already, which is the most",
+        hint="ask again when some are answered",
+    )
+
+
+def no_worker(state: JobState) -> Objection:
+    """Nobody can save now."""
+    return Objection(
+        code=Code.NOT_READY,
+        message=f"the job is {state}: no worker has a state to save",
+        hint="ask again when `ampctl status` shows running",
+    )
+
+
+def worker_lost() -> Objection:
+    """The state that was to be saved is gone."""
+    return Objection(
+        code=Code.NOT_READY,
+        message="the worker ended before it saved",
+        hint="it is started again from its last checkpoint; ask again when `ampctl status` shows running",
+    )
+
+
+def no_window_yet() -> Objection:
+    """There is nothing to count."""
+    return Objection(
+        code=Code.NOT_READY,
+        message="no window has been run yet, so there are no statistics",
+        hint="ask again when the job runs; `ampctl status` shows its state",
+    )
+
+
+def not_saved(window: int, why: str) -> Objection:
+    """The disk did not take it."""
+    return Objection(
+        code=Code.APPLY_FAILED,
+        message=f"the checkpoint at window {window} could not be written: {why}",
+        hint="the previous checkpoint stands",
+    )
+
+
+def unrecorded(why: str) -> Objection:
+    """The journal could not take an action, so it was not sent."""
+    return Objection(
+        code=Code.APPLY_FAILED,
+        message=f"the command could not be recorded, so it was not carried out: {why}",
+        hint="make room in the job directory, then ask again",
+    )
+
+
+def half_recorded(applied: AppliedAction, why: str) -> Objection:
+    """It took effect, and a crash would forget it."""
+    return Objection(
+        code=Code.APPLY_FAILED,
+        message=f"it took effect at window {applied.window}, but could not be recorded: {why}",
+        hint="it holds until the worker restarts; make room in the job directory, then ask again",
+    )
+
+
+def over(state: JobState) -> Objection:
+    """The job takes no more commands."""
+    ending = state is JobState.STOPPING
+    return Objection(
+        code=Code.SHUTTING_DOWN,
+        message="the job is stopping and takes no more commands" if ending else f"the job is over: {state}",
+        hint="start it again with `ampd start`"
+        if not ending
+        else "wait until it has stopped, then start it again",
+    )

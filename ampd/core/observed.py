@@ -1,0 +1,79 @@
+"""What a report says about the job, entered in its `JobView`: facts only, no decisions.
+
+The supervisor decides about state and replies; here is what is simply true after a report. A worker's figures stay
+in view while it is gone (the state says that they are old) and are folded into `past` when the next one is ready,
+which is what keeps the counters of /metrics from running backwards over a restart.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ampd.core import messages as m
+from ampd.core.edits import rebased
+from ampd.core.view import JobView
+
+
+def observe(view: JobView, rank: int, report: m.Report, now: float) -> None:
+    """Enter a report; those that say nothing lasting leave the view as it is."""
+    match report:
+        case m.Ready():
+            _welcome(view, report)
+        case m.Snapshot():
+            _sample(view, rank, report, now)
+        case m.Applied():
+            _follow(view, report)
+        case m.Saved():
+            view.checkpoints += 1
+            view.last_saved, view.last_saved_at = report, now
+        case m.SaveFailed():
+            view.checkpoint_failures += 1
+        case m.SetAside():
+            view.checkpoints_set_aside += 1
+        case m.LimitReached():
+            view.limit_reached += 1
+        case m.Evaluated():
+            _evaluate(view, report)
+        case m.Finished():
+            view.result = report
+        case _:
+            pass
+
+
+def _welcome(view: JobView, ready: m.Ready) -> None:
+    """A new worker's model is built: the figures of the last one become the past."""
+    last = view.snapshot
+    if last is not None:
+        view.past = view.past.plus(last.counts)
+        view.past_seconds = _sum(view.past_seconds, last.seconds)
+        view.windows_recomputed += max(0, last.window - ready.window)
+    view.snapshots = {}
+    view.ready, view.choice = ready, ready.choice
+    view.config, view.revision = ready.config, ready.revision
+
+
+def _follow(view: JobView, report: m.Applied) -> None:
+    """Configuration as the loop has it: revisions are numbered there, not here."""
+    view.config = rebased(view.config, {d.key: d.new for d in report.differences})
+    view.revision = report.applied.revision
+    view.choice = report.choice or view.choice
+
+
+def _sample(view: JobView, rank: int, snapshot: m.Snapshot, now: float) -> None:
+    last = view.snapshots.get(rank)
+    if last is None or last.window != snapshot.window:
+        view.last_progress = now
+    view.snapshots[rank] = snapshot
+    if rank == 0:
+        view.revision = snapshot.revision
+
+
+def _evaluate(view: JobView, evaluated: m.Evaluated) -> None:
+    view.last_evaluated = evaluated
+    loss = evaluated.figures.get("loss")
+    if loss is not None and math.isfinite(loss):
+        view.best_loss = loss if view.best_loss is None else min(loss, view.best_loss)
+
+
+def _sum(a: dict[str, float], b: dict[str, float]) -> dict[str, float]:
+    return {key: a.get(key, 0.0) + b.get(key, 0.0) for key in (*a, *(key for key in b if key not in a))}

@@ -1,0 +1,94 @@
+"""How a job ends: what is said of a worker that is gone, and which code the daemon exits with."""
+
+from __future__ import annotations
+
+import signal
+from typing import Literal
+
+import msgspec
+
+from ampd.core import messages as m
+from ampd.core import replies
+from ampd.core.lifecycle import JobState
+from ampd.core.stimuli import Exited
+from ampd.core.view import JobView
+from ampd.errors import ExitCode
+
+
+_SIGNALS = {number.value: number.name for number in signal.Signals}
+
+
+class Stopping(msgspec.Struct, frozen=True, kw_only=True):
+    """A stop that was asked for, and how it goes.
+
+    `was_ready`: the worker had run windows that a checkpoint could save. `is_cut_short`: by a Ctrl-C, or by a
+    second signal. `is_hurried`: the checkpoint is not waited for any more. `is_overdue`: its time was over.
+    """
+
+    save: bool
+    was_ready: bool
+    is_cut_short: bool = False
+    is_hurried: bool = False
+    is_overdue: bool = False
+
+
+def reason_of(exited: Exited) -> str:
+    """Why a worker is gone, in words."""
+    if exited.reason:
+        return exited.reason
+    if exited.returncode < 0:
+        return f"signal {_SIGNALS.get(-exited.returncode, -exited.returncode)}"
+    return f"exit code {exited.returncode}"
+
+
+def kind_of(exited: Exited) -> Literal["crashed", "killed"]:
+    """The label of the restart counter: killed is SIGKILL, which is how the kernel ends a process out of memory."""
+    return "killed" if exited.returncode == -signal.SIGKILL else "crashed"
+
+
+def gave_up(view: JobView, exited: Exited, window: int) -> m.Finished:
+    """The result of a job whose worker crashed once too often."""
+    crashes = view.config.restart.max_restarts + 1
+    last = exited.last_lines[-1] if exited.last_lines else ""
+    times = "once" if crashes == 1 else f"{crashes} times in a row without a new checkpoint"
+    return m.Finished(
+        result="failed",
+        window=window,
+        message=f"the worker crashed {times}, the last time with {reason_of(exited)}{': ' + last if last else ''}",
+        hint=f"see {view.directory}/worker.log; `ampd start` goes on from the last checkpoint",
+        exit_code=ExitCode.FAILED,
+    )
+
+
+def ended_early(view: JobView, stopping: Stopping, exited: Exited, window: int) -> m.Finished:
+    """The result of a job whose worker was told to stop and ended without saying how."""
+    if not (stopping.save and stopping.was_ready):
+        return m.Finished(result="stopped", window=window, message="stopped without a new checkpoint")
+    if stopping.is_hurried:
+        return m.Finished(result="stopped", window=window, message="interrupted before it saved")
+    budget = view.config.restart.save_budget_seconds
+    late = f"did not save within restart.save_budget_seconds = {budget:g} and was killed"
+    return m.Finished(
+        result="failed",
+        window=window,
+        message=f"the stopping worker {late if stopping.is_overdue else f'ended with {reason_of(exited)} before it saved'}",
+        hint=f"the checkpoint before it stands; see {view.directory}/worker.log",
+        exit_code=ExitCode.FAILED,
+    )
+
+
+def is_saved(view: JobView) -> bool:
+    """Whether a checkpoint holds everything that was run."""
+    window = view.result.window if view.result is not None else replies.window_of(view)
+    saved = view.last_saved.window if view.last_saved is not None else -1
+    resumed = view.ready.window if view.ready is not None and view.ready.resumed else -1
+    return max(saved, resumed) >= window
+
+
+def exit_code(view: JobView, stopping: Stopping | None) -> int:
+    """What the daemon exits with in a final state."""
+    if view.state is JobState.FAILED:
+        return (view.result.exit_code if view.result is not None else 0) or ExitCode.FAILED
+    if view.state is JobState.COMPLETED or stopping is None:
+        return ExitCode.OK
+    return ExitCode.INTERRUPTED if stopping.is_cut_short and not is_saved(view) else ExitCode.OK

@@ -1,0 +1,40 @@
+"""What a job does about trouble that lasts: history in, decision out.
+
+Decided in rank 0's loop, at window boundaries, from the ledger alone; the loop carries decisions out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ampd.core.config import AMPConfig
+from ampd.core.precision import Capability, Precision
+
+
+class FallbackBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """Windows of `epoch` that fell back to float32; `acted` once the limit's action was taken in it."""
+
+    epoch: int = 0
+    used: int = 0
+    acted: bool = False
+
+    def enter(self, epoch: int) -> FallbackBudget:
+        """The budget in `epoch`: a fresh one where that has just begun."""
+        return self if epoch == self.epoch else FallbackBudget(epoch=epoch)
+
+    def spend(self) -> FallbackBudget:
+        """One more window fell back."""
+        return msgspec.structs.replace(self, used=self.used + 1)
+
+    def is_passed(self, amp: AMPConfig) -> bool:
+        """More windows than `max_fp32_fallbacks`, and nothing done about it in this epoch yet."""
+        return not self.acted and self.used > amp.max_fp32_fallbacks
+
+
+def raise_dtype(precision: Precision, capability: Capability) -> dict[str, Any]:
+    """The change that takes first attempts one precision wider, where the device does that natively."""
+    if precision is Precision.FLOAT16 and Precision.BFLOAT16 in capability.native:
+        return {"amp.dtype": Precision.BFLOAT16.value}
+    return {"amp.dtype": Precision.FLOAT32.value}

@@ -1,0 +1,175 @@
+"""Between client and daemon: requests, replies and events, as JSON (protocol version 1).
+
+A request is one frame, `{"v": 1, "id": "...", "command": {"op": "set", ...}}`; exactly one reply with the same
+`id` follows, and it is final: a change is answered after it took effect, with the revision and the window.
+Asking again with the same id is safe: the first answer is repeated. Unknown fields, unknown operations and
+duplicate keys are refused by code, never ignored. Anything that decodes as far as its id gets a reply.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ampd.core.messages import Fault
+
+VERSION = 1
+MAX_REQUEST_BYTES = 65536
+"""A request is a few keys; 64 KiB is far above any and far below what could hurt (it bounds each frame)."""
+
+
+class Role(enum.IntEnum):
+    """What a peer may do; each role includes those before it."""
+
+    VIEW = 0
+    OPERATE = 1
+    ADMIN = 2
+
+
+class Code(enum.StrEnum):
+    """Why a request was refused; a closed set."""
+
+    BAD_FRAME = "BAD_FRAME"
+    BAD_JSON = "BAD_JSON"
+    TOO_LARGE = "TOO_LARGE"
+    BAD_VERSION = "BAD_VERSION"
+    UNKNOWN_OP = "UNKNOWN_OP"
+    UNKNOWN_KEY = "UNKNOWN_KEY"
+    BAD_VALUE = "BAD_VALUE"
+    IMMUTABLE = "IMMUTABLE"
+    FORBIDDEN = "FORBIDDEN"
+    CONFLICT = "CONFLICT"
+    BUSY = "BUSY"
+    NOT_READY = "NOT_READY"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    APPLY_FAILED = "APPLY_FAILED"
+    INTERNAL = "INTERNAL"
+
+    @property
+    def is_retryable(self) -> bool:
+        """The same request may succeed later, unchanged."""
+        return self in (Code.BUSY, Code.NOT_READY)
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", forbid_unknown_fields=True):
+    """One operation; its `op` is the verb of `ampctl`."""
+
+
+class Status(Command, tag="status"):
+    """Where the job is and what precision is doing."""
+
+
+class Get(Command, tag="get"):
+    """The value of some keys, or of all."""
+
+    keys: tuple[str, ...] = ()
+
+
+class Set(Command, tag="set"):
+    """Change live keys, all or none; values are words as an operator types them."""
+
+    changes: Annotated[dict[str, str], Meta(min_length=1, max_length=64)]
+    if_revision: int | None = None
+    dry_run: bool = False
+    reason: str = ""
+
+
+class Preset(Command, tag="preset"):
+    """Make the changes of a preset."""
+
+    name: str
+    if_revision: int | None = None
+    dry_run: bool = False
+    reason: str = ""
+
+
+class Stats(Command, tag="stats"):
+    """The AMP ledger: of the job, and since the last reset."""
+
+
+class Reset(Command, tag="reset"):
+    """Clear statistics, scale or fallback budget."""
+
+    what: Literal["stats", "scaler", "fallback-budget"] = "stats"
+
+
+class Checkpoint(Command, tag="checkpoint"):
+    """Save now."""
+
+
+class Pause(Command, tag="pause"):
+    """Hold at the next window boundary."""
+
+
+class Resume(Command, tag="resume"):
+    """Go on after a pause."""
+
+
+class Stop(Command, tag="stop"):
+    """Save, then end the job; `save` False ends it as it is."""
+
+    save: bool = True
+
+
+class Inject(Command, tag="inject"):
+    """Make windows go wrong on purpose; refused unless the job file allows it."""
+
+    fault: Fault
+    windows: Annotated[int, Meta(ge=1, le=100000)] = 1
+
+
+AnyCommand = Status | Get | Set | Preset | Stats | Reset | Checkpoint | Pause | Resume | Stop | Inject
+
+# Design: reads need `view`; what an engineer does on shift needs `operate`; ending a job needs `admin`.
+ROLE_OF: dict[type[Command], Role] = {
+    Status: Role.VIEW, Get: Role.VIEW, Stats: Role.VIEW,
+    Set: Role.OPERATE, Preset: Role.OPERATE, Reset: Role.OPERATE, Checkpoint: Role.OPERATE,
+    Pause: Role.OPERATE, Resume: Role.OPERATE, Inject: Role.OPERATE,
+    Stop: Role.ADMIN,
+}  # fmt: skip
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A command with its idempotency key."""
+
+    v: int
+    id: Annotated[str, Meta(min_length=8, max_length=64, pattern="^[A-Za-z0-9_-]+$")]
+    command: AnyCommand
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="done"):
+    """The command took effect; `result` is the operation's own (shapes: docs of `ampctl --json`)."""
+
+    id: str
+    boot: str
+    revision: int
+    window: int
+    result: dict[str, Any]
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="refused"):
+    """Nothing was changed; `message` says what was given and expected, `hint` what to do."""
+
+    id: str
+    boot: str
+    code: Code
+    message: str
+    retryable: bool = False
+    field: str = ""
+    hint: str = ""
+
+
+Reply = Done | Refusal
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened, numbered without holes per boot; `name` is dotted, past tense."""
+
+    boot: str
+    seq: int
+    time: float
+    name: str
+    fields: dict[str, Any]

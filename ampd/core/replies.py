@@ -1,0 +1,172 @@
+"""The results of commands as plain data, read off a `JobView`: what `ampctl --json` prints.
+
+Pure look-ups: a read never asks the worker, so it is answered at once whatever the worker does. A figure that is
+not known is None, never a zero that looks measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ampd.core import keys, objections
+from ampd.core.change import Difference
+from ampd.core.ledger import Counts, Span
+from ampd.core.messages import Action, Configure, Inject, Reset, Saved
+from ampd.core.objections import Objection
+from ampd.core.protocol import Done, Refusal
+from ampd.core.rate import Rate
+from ampd.core.view import JobView
+
+
+Result = dict[str, Any]
+"""Plain data that JSON can hold."""
+
+
+def done(view: JobView, request_id: str, result: Result) -> Done:
+    """A result as of now."""
+    return Done(id=request_id, boot=view.boot, revision=view.revision, window=window_of(view), result=result)
+
+
+def refusal(view: JobView, request_id: str, objection: Objection) -> Refusal:
+    """An objection, addressed to a request."""
+    return Refusal(
+        id=request_id,
+        boot=view.boot,
+        code=objection.code,
+        message=objection.message,
+        retryable=objection.code.is_retryable,
+        field=objection.field,
+        hint=objection.hint,
+    )
+
+
+def window_of(view: JobView) -> int:
+    """The window that the job is at, as far as is known."""
+    if view.snapshot is not None:
+        return view.snapshot.window
+    return view.ready.window if view.ready is not None else 0
+
+
+def status(view: JobView, rate: Rate, now: float) -> Result:
+    """Where the job is and what precision is doing."""
+    return _identity(view, now) | _progress(view, rate) | _precision(view) | _health(view, now)
+
+
+def _identity(view: JobView, now: float) -> Result:
+    names = (
+        "name",
+        "state",
+        "state_reason",
+        "directory",
+        "boot",
+        "pid",
+        "http",
+        "endpoint",
+        "started",
+        "revision",
+    )
+    return {name: getattr(view, name) for name in names} | {
+        "uptime_seconds": max(0.0, now - view.started),
+        "message": view.result.message if view.result is not None else "",
+    }
+
+
+def _progress(view: JobView, rate: Rate) -> Result:
+    snapshot, ready = view.snapshot, view.ready
+    source = snapshot or ready
+    return {
+        "window": window_of(view),
+        "total_windows": source.total_windows if source else None,
+        "epoch": snapshot.epoch if snapshot else None,
+        "loss": snapshot.loss if snapshot else None,
+        "best_loss": view.best_loss,
+        "grad_norm": snapshot.grad_norm if snapshot else None,
+        "lr": snapshot.lr if snapshot else None,
+        "windows_per_second": rate.windows_per_second,
+        "samples_per_second": rate.samples_per_second,
+        "device": ready.capability.device if ready else None,
+        "parameters": ready.parameters if ready else None,
+        "resumed": ready.resumed if ready else None,
+    }
+
+
+def _precision(view: JobView) -> Result:
+    snapshot, choice = view.snapshot, view.choice
+    counts = snapshot.job if snapshot else Counts()
+    return {
+        "precision": choice.precision if choice else None,
+        "precision_reason": choice.reason if choice else "",
+        "scale": snapshot.scale if snapshot else None,
+        "windows": counts.windows,
+        "applied": counts.applied,
+        "skipped": counts.skipped,
+        "fp32_fallbacks": counts.fp32_fallbacks,
+    }
+
+
+def _health(view: JobView, now: float) -> Result:
+    saved = view.last_saved
+    age = max(0.0, now - view.last_saved_at)
+    return {
+        "restarts": view.restarts,
+        "memory": view.snapshot.memory if view.snapshot else {},
+        "checkpoint": {"window": saved.window, "path": saved.path, "age_seconds": age} if saved else None,
+    }
+
+
+def values(view: JobView, names: Sequence[str]) -> Result:
+    """Keys with what they hold and what they are; all keys where none is named. Raises ConfigError."""
+    asked = [keys.resolve(name) for name in names] or list(keys.table().values())
+    return {
+        "values": {key.path: keys.value_of(view.config, key.path) for key in asked},
+        "keys": {
+            key.path: {"live": key.live, "unit": key.unit, "doc": key.doc, "default": key.default}
+            for key in asked
+        },
+    }
+
+
+def stats(view: JobView) -> Result | Objection:
+    """The AMP ledger: of the job, and since the last reset."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return objections.no_window_yet()
+    return {
+        "job": _counts(snapshot.job),
+        "span": _counts(snapshot.span),
+        "scale": _range(snapshot.span_scale),
+        "loss": {"mean": snapshot.span_loss.mean, "left_out": snapshot.span_loss.left_out},
+    }
+
+
+def _counts(counts: Counts) -> Result:
+    return msgspec.structs.asdict(counts) | {"fallback_ratio": counts.fallback_ratio}
+
+
+def _range(span: Span) -> dict[str, float | None]:
+    return {"min": span.least, "mean": span.mean, "max": span.greatest}
+
+
+def changed(differences: Sequence[Difference], *, dry_run: bool) -> Result:
+    """The result of a change, made or not."""
+    rows = [{"key": d.key, "old": d.old, "new": d.new} for d in differences]
+    return {"changes": rows, "dry_run": dry_run}
+
+
+def taken(action: Action, differences: Sequence[Difference]) -> Result:
+    """The result of an action that took effect."""
+    match action:
+        case Configure():
+            return changed(differences, dry_run=False)
+        case Inject():
+            return {"fault": action.fault, "windows": action.windows}
+        case Reset():
+            return {"what": action.what}
+
+
+def saved(report: Saved) -> Result:
+    """The result of a checkpoint on request."""
+    return {"path": report.path, "bytes": report.bytes, "seconds": report.seconds}

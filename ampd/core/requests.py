@@ -1,0 +1,114 @@
+"""What each command asks for: answered at once, refused, or handed to the desk as an order.
+
+Reads are answered from the view whatever the worker does. A change is validated here against what holds now and
+again by the loop, where revisions are numbered; only while a worker takes orders and no other action is under way
+is what holds here known to be what holds there, so only then is a change without effect answered without asking,
+and a stale revision refused without asking.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from ampd.core import edits, objections, replies
+from ampd.core import messages as m
+from ampd.core import protocol as p
+from ampd.core.desk import Desk, Instructions
+from ampd.core.edits import Edit
+from ampd.core.lifecycle import JobState
+from ampd.core.objections import Objection
+from ampd.core.protocol import Code
+from ampd.core.rate import Rate
+from ampd.core.stimuli import Requested
+from ampd.core.view import JobView
+from ampd.errors import ConfigError
+
+READS = (p.Status, p.Get, p.Stats)
+
+
+def read(desk: Desk, view: JobView, rate: Rate, asked: Requested) -> Instructions:
+    """Answer a question; never remembered, since the same question later has another answer."""
+    command = asked.request.command
+    try:
+        match command:
+            case p.Status():
+                result: replies.Result | Objection = replies.status(view, rate, asked.now)
+            case p.Get():
+                result = replies.values(view, command.keys)
+            case _:
+                result = replies.stats(view)
+    except ConfigError as error:
+        result = objections.of_error(Code.UNKNOWN_KEY, error)
+    if isinstance(result, Objection):
+        return desk.refuse(asked, result)
+    return desk.answer(asked, result, is_kept=False)
+
+
+def route(desk: Desk, view: JobView, asked: Requested) -> Instructions:
+    """Take a command that may change the run (any but a read and a stop)."""
+    command = asked.request.command
+    match command:
+        case p.Set() | p.Preset():
+            return _change(desk, view, asked, command)
+        case p.Reset():
+            return desk.admit(asked, act(asked, m.Reset(what=command.what)))
+        case p.Inject():
+            return _inject(desk, view, asked, command)
+        case p.Checkpoint():
+            return _checkpoint(desk, view, asked)
+        case p.Pause():
+            return _hold(desk, view, asked, m.Pause(request_id=asked.request.id), JobState.PAUSED)
+        case p.Resume():
+            return _hold(desk, view, asked, m.Resume(request_id=asked.request.id), JobState.RUNNING)
+        case p.Status() | p.Get() | p.Stats() | p.Stop():
+            raise AssertionError(f"{command} is not routed")
+        case _:
+            assert_never(command)
+
+
+def act(asked: Requested, action: m.Action, reason: str = "") -> m.Act:
+    """The order that carries out an action for who asked."""
+    return m.Act(request_id=asked.request.id, action=action, author=asked.author, reason=reason)
+
+
+def _change(desk: Desk, view: JobView, asked: Requested, command: p.Set | p.Preset) -> Instructions:
+    planned = edits.plan(view.config, command)
+    if isinstance(planned, Edit):
+        planned = _on_revision(desk, view, planned, command.if_revision)
+    if isinstance(planned, Objection):
+        return desk.refuse(asked, planned)
+    if command.dry_run:
+        return desk.answer(asked, replies.changed(planned.differences, dry_run=True), is_kept=False)
+    if not planned.differences and _is_settled(desk, view):
+        return desk.answer(asked, replies.changed((), dry_run=False))
+    action = m.Configure(changes=planned.changes, base=command.if_revision)
+    return desk.admit(asked, act(asked, action, command.reason))
+
+
+def _on_revision(desk: Desk, view: JobView, planned: Edit, asked: int | None) -> Edit | Objection:
+    if asked is None or asked == view.revision or not _is_settled(desk, view):
+        return planned
+    return objections.stale_revision(asked, view.revision)
+
+
+def _is_settled(desk: Desk, view: JobView) -> bool:
+    """Whether what holds here is what holds in the loop."""
+    return view.state.has_worker and not desk.has_actions
+
+
+def _inject(desk: Desk, view: JobView, asked: Requested, command: p.Inject) -> Instructions:
+    if not view.config.inject.allowed:
+        return desk.refuse(asked, objections.injection_forbidden())
+    return desk.admit(asked, act(asked, m.Inject(fault=command.fault, windows=command.windows)))
+
+
+def _checkpoint(desk: Desk, view: JobView, asked: Requested) -> Instructions:
+    if view.state in (JobState.STARTING, JobState.RECOVERING):
+        return desk.refuse(asked, objections.no_worker(view.state))
+    return desk.admit(asked, m.Checkpoint(request_id=asked.request.id))
+
+
+def _hold(desk: Desk, view: JobView, asked: Requested, order: m.Pause | m.Resume, wanted: JobState) -> Instructions:
+    if view.state is wanted and not desk.has_holds:
+        return desk.answer(asked, {"state": wanted})
+    return desk.admit(asked, order)

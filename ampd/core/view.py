@@ -1,0 +1,78 @@
+"""What the supervisor knows of its job, in one place: read by `ampctl status`, /metrics, the page and the progress bar.
+
+The pure core (`core.supervisor`) is its only writer; everything else renders it. Nothing here asks the worker.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from ampd.core.config import JobConfig
+from ampd.core.ledger import Counts
+from ampd.core.lifecycle import JobState
+from ampd.core.messages import Evaluated, Finished, Ready, Saved, Snapshot
+from ampd.core.precision import Choice
+
+
+class JobView(msgspec.Struct, kw_only=True):
+    """One job as its supervisor sees it. Times are Unix seconds; counters are since this daemon started."""
+
+    name: str
+    directory: str
+    boot: str
+    """Differs for every start of the daemon."""
+    pid: int
+    endpoint: str
+    http: str
+    """host:port that /metrics is served on; the real port where the job file says 0."""
+    started: float
+    config: JobConfig
+    """What holds now, live changes included."""
+    state: JobState = JobState.STARTING
+    state_since: float = 0.0
+    state_reason: str = ""
+    revision: int = 1
+    ready: Ready | None = None
+    """What the present worker said when it was ready."""
+    choice: Choice | None = None
+    """The precision of first attempts now, with its reason."""
+    snapshots: dict[int, Snapshot] = {}
+    """The last snapshot of each rank of the present worker."""
+    last_progress: float = 0.0
+    """When the window number last moved."""
+    past: Counts = msgspec.field(default_factory=Counts)
+    """Sum of the process counts of earlier workers of this daemon: /metrics shows past + present."""
+    past_seconds: dict[str, float] = {}
+    """The same for seconds by activity."""
+    windows_recomputed: int = 0
+    """Windows that were run again after a restart from an earlier checkpoint."""
+    restarts: dict[str, int] = {}
+    """Worker restarts by reason: crashed, killed, hung."""
+    requests: dict[str, int] = {}
+    """Control requests by operation."""
+    refusals: dict[str, int] = {}
+    """Refused control requests by code."""
+    changes: dict[str, int] = {}
+    """Accepted configuration changes by who made them: operator, policy."""
+    checkpoints: int = 0
+    checkpoint_failures: int = 0
+    checkpoints_set_aside: int = 0
+    last_saved: Saved | None = None
+    last_saved_at: float = 0.0
+    last_evaluated: Evaluated | None = None
+    best_loss: float | None = None
+    """The lowest held-out "loss" that this daemon has seen."""
+    limit_reached: int = 0
+    events: int = 0
+    """Number of the last event."""
+    result: Finished | None = None
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The last snapshot of rank 0."""
+        return self.snapshots.get(0)
+
+    @property
+    def counts(self) -> Counts:
+        """Counts since this daemon started, over all its workers: monotonic."""
+        return self.past if self.snapshot is None else self.past.plus(self.snapshot.counts)

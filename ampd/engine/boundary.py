@@ -1,0 +1,201 @@
+"""What happens between two windows, and nowhere else: replayed and ordered actions, pauses, policy.
+
+A revision, an injection or a reset is an *action*. It takes effect here, gets the next sequence number, and is
+reported with the window before which it took effect; the journal keeps that, and after a resume from an earlier
+checkpoint the same actions come back in `schedule` and are applied at exactly the same windows. While that history
+is being repeated, new actions wait: they come after it, or the numbers that were once given out would not hold.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from ampd.core import messages as m
+from ampd.core.change import change, differences
+from ampd.core.config import JobConfig
+from ampd.core.ledger import WindowRecord
+from ampd.core.policy import FallbackBudget, raise_dtype
+from ampd.core.precision import Precision
+from ampd.engine.trainer import Trainer
+from ampd.errors import ConfigError
+
+
+class Live(msgspec.Struct, kw_only=True):
+    """What live changes have made of the job file; part of every checkpoint."""
+
+    revision: int = 1
+    seq: int = 0
+    overrides: dict[str, Any] = {}
+    budget: FallbackBudget = FallbackBudget()
+
+
+class Boundary:
+    """Applies actions to a trainer and keeps the live configuration; for the loop's thread."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        orders: queue.SimpleQueue[m.Order],
+        report: Callable[[m.Report], None],
+        job_file: JobConfig,
+    ) -> None:
+        self.live = Live()
+        self.requested: list[m.Order] = []
+        self.hold_reason = ""
+        self.failure = ""
+        self._trainer = trainer
+        self._orders = orders
+        self._report = report
+        self._job_file = job_file
+        self._schedule: deque[m.AppliedAction] = deque()
+        self._pending: deque[m.Act] = deque()
+
+    def resume(
+        self, saved: Mapping[str, Any] | None, schedule: Sequence[m.AppliedAction], pending: Sequence[m.Act]
+    ) -> None:
+        """Take over the live configuration of a checkpoint, and what the journal says came after it."""
+        if saved is not None:
+            self.live = msgspec.convert(saved, Live)
+            self._trainer.configure(change(self._job_file, self.live.overrides))
+        self._schedule = deque(action for action in schedule if action.seq > self.live.seq)
+        self._pending = deque(pending)
+
+    def cross(self, window: int) -> None:
+        """Apply everything that is due before `window`; other orders are left in `requested`. Never blocks."""
+        while self._schedule and self._schedule[0].window <= window:
+            self._repeat(self._schedule.popleft(), window)
+        while not self._orders.empty():
+            self.take(self._orders.get())
+        while self._pending and not self._schedule:
+            self.act(self._pending.popleft(), window)
+
+    def take(self, order: m.Order) -> None:
+        """Keep an order: an action for `cross`, anything else for the loop."""
+        if isinstance(order, m.Act):
+            self._pending.append(order)
+        else:
+            self.requested.append(order)
+
+    def act(self, act: m.Act, window: int) -> None:
+        """Carry out one ordered action; reports Applied, or Refused with nothing changed."""
+        applied = m.AppliedAction(
+            seq=self.live.seq + 1, window=window, revision=self.live.revision, action=act.action,
+            request_id=act.request_id, author=act.author, reason=act.reason,
+        )  # fmt: skip
+        if isinstance(act.action, m.Configure) and act.action.base not in (None, self.live.revision):
+            message = (
+                f"the change was made for revision {act.action.base}, but revision {self.live.revision} holds"
+            )
+            self._refuse(
+                act, "CONFLICT", ConfigError(message, hint="look at the change in between and ask again")
+            )
+            return
+        try:
+            self._carry_out(applied)
+        except ConfigError as error:
+            self._refuse(act, "APPLY_FAILED", error)
+
+    def judge(self, record: WindowRecord) -> None:
+        """Policy after a window: the fallback budget, and what a window that was never applied leads to."""
+        budget = self.live.budget.enter(record.epoch)
+        if any(rung == Precision.FLOAT32 for _cause, rung in record.replays):
+            budget = budget.spend()
+        self.live.budget = budget
+        if record.skipped is not None:
+            self._react_to_skip(record)
+        if budget.is_passed(self._trainer.config.amp):
+            self._react_to_limit(record, budget)
+
+    def _refuse(self, act: m.Act, code: str, error: ConfigError) -> None:
+        self._report(
+            m.Refused(
+                request_id=act.request_id, code=code, message=str(error), field=error.field, hint=error.hint
+            )
+        )
+
+    def _repeat(self, action: m.AppliedAction, window: int) -> None:
+        """Apply an action of the journal again; what was valid then is valid now, or the job file has changed."""
+        try:
+            self._carry_out(msgspec.structs.replace(action, window=window))
+        except ConfigError as error:
+            self.live.seq = action.seq
+            self._report(
+                m.Warned(
+                    topic="journal", message=f"a change of the journal no longer fits the job file: {error}"
+                )
+            )
+
+    def _carry_out(self, applied: m.AppliedAction) -> None:
+        old = self._trainer.config
+        match applied.action:
+            case m.Configure(changes=changes):
+                self._configure(changes)
+            case m.Inject(fault=fault, windows=windows):
+                self._trainer.parts.injector.arm(fault, windows)
+            case m.Reset(what=what):
+                self._reset(what)
+            case _:
+                assert_never(applied.action)
+        if applied.author == "policy":
+            self.live.budget = msgspec.structs.replace(self.live.budget, acted=True)
+        self.live.seq = applied.seq
+        applied = msgspec.structs.replace(applied, revision=self.live.revision)
+        self._report(
+            m.Applied(
+                applied=applied,
+                differences=differences(old, self._trainer.config),
+                choice=self._trainer.choice,
+            )
+        )
+
+    def _configure(self, changes: Mapping[str, Any]) -> None:
+        self._trainer.configure(change(self._trainer.config, changes))
+        self.live.overrides = {**self.live.overrides, **changes}
+        self.live.revision += 1
+
+    def _reset(self, what: str) -> None:
+        match what:
+            case "stats":
+                self._trainer.ledger.reset_span()
+            case "scaler":
+                self._trainer.reset_scale()
+            case _:
+                self.live.budget = FallbackBudget(epoch=self.live.budget.epoch)
+
+    def _react_to_skip(self, record: WindowRecord) -> None:
+        message = (
+            f"window {record.window} is not finite even at {record.precision.value} (cause: {record.skipped})"
+        )
+        match self._trainer.config.amp.on_bad_window:
+            case "pause":
+                self.hold_reason = message
+            case "abort":
+                self.failure = message
+
+    def _react_to_limit(self, record: WindowRecord, budget: FallbackBudget) -> None:
+        action = self._trainer.config.amp.on_fallback_limit
+        self.live.budget = msgspec.structs.replace(budget, acted=True)
+        if any(past.author == "policy" and past.window == record.window + 1 for past in self._schedule):
+            return  # decided once already: the journal repeats it
+        self._report(
+            m.LimitReached(window=record.window, epoch=record.epoch, fallbacks=budget.used, action=action)
+        )
+        message = f"{budget.used} windows of epoch {record.epoch} fell back to float32"
+        match action:
+            case "pause":
+                self.hold_reason = message
+            case "abort":
+                self.failure = message
+            case "raise_dtype":
+                changes = raise_dtype(self._trainer.precision, self._trainer.capability)
+                self.act(
+                    m.Act(
+                        request_id="", action=m.Configure(changes=changes), author="policy", reason=message
+                    ),
+                    record.window + 1,
+                )

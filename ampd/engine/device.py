@@ -1,0 +1,81 @@
+"""The device: which one, what it does natively, how much memory is in use."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+
+from ampd.core.config import DeviceSection
+from ampd.core.precision import Capability, Precision
+from ampd.errors import ConfigError
+
+
+def choose_device(section: DeviceSection) -> torch.device:
+    """The device of `[device] type`; raises ConfigError where it is not there."""
+    has_cuda = torch.cuda.is_available()
+    if section.type == "cuda" and not has_cuda:
+        raise ConfigError(
+            'device.type = "cuda": torch sees no CUDA device', field="device.type",
+            hint='use "auto" or "cpu", or look at nvidia-smi and the installed torch build',
+        )  # fmt: skip
+    return (
+        torch.device("cuda", torch.cuda.current_device())
+        if has_cuda and section.type != "cpu"
+        else torch.device("cpu")
+    )
+
+
+def prepare_process(section: DeviceSection) -> None:
+    """Set threads and determinism, both of the whole process."""
+    if section.threads:
+        torch.set_num_threads(section.threads)
+    torch.use_deterministic_algorithms(section.deterministic)
+
+
+def capability_of(device: torch.device) -> Capability:
+    """What `device` does natively; emulated precisions run, but slower than float32."""
+    return _cuda_capability(device) if device.type == "cuda" else _cpu_capability()
+
+
+def memory_in_use(device: torch.device) -> dict[str, float]:
+    """Bytes by kind: of the device's allocator on CUDA, of the process on the CPU. No host sync."""
+    if device.type == "cuda":
+        return {
+            "allocated": float(torch.cuda.memory_allocated(device)),
+            "reserved": float(torch.cuda.memory_reserved(device)),
+            "peak": float(torch.cuda.max_memory_allocated(device)),
+        }
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {"peak": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)}
+
+
+def _cuda_capability(device: torch.device) -> Capability:
+    native, emulated = [Precision.FLOAT16], []
+    # The plain question answers True on cards that only emulate it (T4, V100).
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    (native if has_bfloat16 else emulated).append(Precision.BFLOAT16)
+    major, minor = torch.cuda.get_device_capability(device)
+    return Capability(
+        device=torch.cuda.get_device_name(device),
+        native=tuple(native),
+        emulated=tuple(emulated),
+        detail=f"sm_{major}{minor}",
+    )
+
+
+def _cpu_capability() -> Capability:
+    has_bfloat16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    has_float16 = torch.cpu._is_amx_fp16_supported()
+    answers = {Precision.BFLOAT16: has_bfloat16, Precision.FLOAT16: has_float16}
+    return _capability("CPU", answers, torch.backends.cpu.get_cpu_capability())
+
+
+def _capability(device: str, is_native: dict[Precision, bool], detail: str) -> Capability:
+    return Capability(
+        device=device,
+        native=tuple(p for p, native in is_native.items() if native),
+        emulated=tuple(p for p, native in is_native.items() if not native),
+        detail=detail,
+    )

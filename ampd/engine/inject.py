@@ -1,0 +1,84 @@
+"""Faults on demand, to rehearse alerts and to test: real numerics, not simulated flags.
+
+The loss is wrapped, only where the job file allows it. `overflow` adds zero times a product that autocast runs
+in low precision: 60000 x 60000 is infinite in float16 (and zero times it NaN), finite in bfloat16 and float32, where
+the loss stays bit for bit what it was. So the fault vanishes under a fallback exactly as a real overflow does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ampd.core.messages import Fault
+from ampd.engine.window import MicroBatch
+from ampd.engine.workload import Workload
+
+
+class Injector:
+    """Arms faults for coming windows; `enter` is called by the loop as each window begins."""
+
+    def __init__(self) -> None:
+        self._fault: Fault | None = None
+        self._left = 0
+        self.active: Fault | None = None
+
+    def arm(self, fault: Fault, windows: int) -> None:
+        """Make the next `windows` windows go wrong."""
+        self._fault, self._left = fault, windows
+
+    def enter(self) -> None:
+        """A window begins; its replays meet the same fault."""
+        self.active = self._fault if self._left > 0 else None
+        self._left = max(0, self._left - 1)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is still armed."""
+        return {"fault": self._fault, "left": self._left}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Arm what was armed."""
+        self._fault, self._left = state["fault"], state["left"]
+
+    def disturb(self, loss: Tensor) -> Tensor:
+        """The loss, with the active fault in it."""
+        match self.active:
+            case "overflow":
+                return loss + _overflow(loss.device)
+            case "nan-loss":
+                return loss * float("nan")
+            case "nan-grad":
+                poison: Tensor = _NanGradient.apply(loss)  # type: ignore[no-untyped-call]  # torch's
+                return loss + poison
+        return loss
+
+
+class FaultyWorkload:
+    """The loss of a workload, passed through an injector: what `execute` runs where injection is allowed."""
+
+    def __init__(self, workload: Workload, injector: Injector) -> None:
+        self._workload = workload
+        self._injector = injector
+
+    def loss(self, micro_batch: MicroBatch) -> Tensor:
+        """The workload's loss, disturbed."""
+        return self._injector.disturb(self._workload.loss(micro_batch))
+
+
+def _overflow(device: torch.device) -> Tensor:
+    large = torch.full((1, 1), 60000.0, device=device)
+    return (torch.mm(large, large) * 0.0).float().sum()
+
+
+class _NanGradient(torch.autograd.Function):
+    """Zero forward, NaN backward: gradients go wrong under a loss that looks fine."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor) -> Tensor:
+        return torch.zeros_like(loss)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return torch.full_like(gradient, float("nan"))

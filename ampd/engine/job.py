@@ -1,0 +1,98 @@
+"""From a Start order to a loop that is ready to run: device, parts, state, files."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ampd.core import messages as m
+from ampd.core.config import JobConfig
+from ampd.engine import checkpoint
+from ampd.engine.assembly import Parts, assemble
+from ampd.engine.boundary import Boundary
+from ampd.engine.device import capability_of, choose_device, prepare_process
+from ampd.engine.loop import Loop
+from ampd.engine.trainer import Trainer
+from ampd.engine.writer import Writer
+
+Report = Callable[[m.Report], None]
+
+
+def prepare(start: m.Start, orders: queue.SimpleQueue[m.Order], report: Report) -> tuple[Loop, Writer]:
+    """Build everything that the job file names and load the newest good checkpoint; reports Ready."""
+    prepare_process(start.config.device)
+    parts = assemble(start.config, choose_device(start.config.device), report)
+    return make_loop(start, parts, orders, report)
+
+
+def make_loop(
+    start: m.Start, parts: Parts, orders: queue.SimpleQueue[m.Order], report: Report
+) -> tuple[Loop, Writer]:
+    """A loop over `parts` that continues what the job directory holds; the writer's thread is running."""
+    config = start.config
+    trainer = Trainer(config, parts, capability_of(parts.device), _total_windows(config, parts))
+    writer = Writer(Path(start.directory), report)
+    boundary = Boundary(trainer, orders, report, config)
+    state = _newest_state(writer, report)
+    position = state["position"] if state is not None else {"window": 0, "row_bytes": 0}
+    if state is not None:
+        trainer.load_state_dict(state)
+    boundary.resume(state["live"] if state is not None else None, start.schedule, start.pending)
+    writer.start(position["row_bytes"])
+    _warn_of_emulation(trainer, report)
+    report(_ready(trainer, boundary, position["window"], resumed=state is not None))
+    return Loop(trainer, boundary, writer, orders, report, position["window"]), writer
+
+
+def _total_windows(config: JobConfig, parts: Parts) -> int:
+    if config.job.windows is not None:
+        return config.job.windows
+    assert config.job.epochs is not None, "a checked configuration has windows or epochs"
+    return config.job.epochs * parts.workload.windows_per_epoch
+
+
+def _newest_state(writer: Writer, report: Report) -> dict[str, Any] | None:
+    def set_aside(path: Path, reason: str) -> None:
+        report(m.SetAside(path=str(path), reason=reason))
+
+    found = checkpoint.newest(writer.checkpoints, set_aside)
+    return None if found is None else checkpoint.load(*found)
+
+
+def _ready(trainer: Trainer, boundary: Boundary, window: int, *, resumed: bool) -> m.Ready:
+    return m.Ready(
+        window=window, total_windows=trainer.total_windows, resumed=resumed, revision=boundary.live.revision,
+        windows_per_epoch=trainer.parts.workload.windows_per_epoch, config=trainer.config,
+        capability=trainer.capability, choice=trainer.choice,
+        parameters=sum(p.numel() for p in trainer.parts.parameters), torch_version=str(torch.__version__),
+    )  # fmt: skip
+
+
+def _warn_of_emulation(trainer: Trainer, report: Report) -> None:
+    """A dtype named by hand that the device only emulates: say once what it costs, measured on a matrix product."""
+    if trainer.choice.is_native:
+        return
+    from ampd.engine.stages.autocast import TORCH_DTYPE
+
+    device = trainer.parts.device
+    slower = _product_seconds(TORCH_DTYPE[trainer.precision], device) / _product_seconds(
+        torch.float32, device
+    )
+    message = f"{trainer.choice.reason}: a matrix product takes {slower:.1f} times as long as in float32 here"
+    report(m.Warned(topic="emulated-dtype", message=message))
+
+
+def _product_seconds(dtype: torch.dtype, device: torch.device) -> float:
+    """The best of three products of 256 x 256 matrices, large enough to be work and small enough to be quick."""
+    left = torch.ones(256, 256, dtype=dtype, device=device)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        float((left @ left).sum())  # waits for the device
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,219 @@
+"""The loop of a job: boundary -> attempt -> commit, until the last window or a stop.
+
+    while windows are left:
+        boundary: replayed actions, orders, pause, evaluation, checkpoint
+        step:     one window through the pipeline (trainer)
+        report:   a row of losses.jsonl, events, a few snapshots a second
+
+It waits for nobody while it runs: orders arrive in a queue, reports leave through `report`, files belong to the writer.
+It blocks only when it is paused, and for the last checkpoint.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from typing import assert_never
+
+import msgspec
+
+from ampd.core import messages as m
+from ampd.core.ledger import WindowRecord
+from ampd.engine.boundary import Boundary
+from ampd.engine.feed import Feed
+from ampd.engine.snapshot import Telemetry
+from ampd.engine.stopwatch import Stopwatch
+from ampd.engine.trainer import Trainer
+from ampd.engine.workload import Evaluating
+from ampd.engine.writer import SaveTask, Writer
+
+_PAUSED_POLL_SECONDS = 0.25  # how often a paused loop refreshes its snapshot
+
+
+class Loop:
+    """Drives a trainer from window `start` to the end of the job; owned by the worker's main thread."""
+
+    def __init__(
+        self, trainer: Trainer, boundary: Boundary, writer: Writer, orders: queue.SimpleQueue[m.Order],
+        report: Callable[[m.Report], None], start: int,
+    ) -> None:  # fmt: skip
+        self.window = start
+        self._start = start
+        self._trainer = trainer
+        self._boundary = boundary
+        self._writer = writer
+        self._orders = orders
+        self._report = report
+        self._watch = Stopwatch()
+        self._telemetry = Telemetry(trainer, writer, report, self._watch)
+        self._wanted_saves: list[str] = []
+        self._stop: m.Stop | None = None
+
+    def run(self) -> m.Finished:
+        """Train until the job is complete, stopped or failed; saves at the end unless told not to."""
+        device = self._trainer.parts.device
+        feed = Feed(self._trainer.parts.workload, self.window, ahead=2 if device.type == "cuda" else 0)
+        try:
+            while True:
+                self._cross_boundary()
+                if (finished := self._finish()) is not None:
+                    return finished
+                window = next(feed)
+                self._watch.lap("data")
+                record = self._trainer.step(window)
+                self._watch.lap("train")
+                self._account(record)
+        finally:
+            feed.close()
+
+    def _account(self, record: WindowRecord) -> None:
+        self.window += 1
+        self._telemetry.record(record, self._revision)
+        self._boundary.judge(record)
+
+    def _cross_boundary(self) -> None:
+        self._boundary.cross(self.window)
+        self._serve_requests()
+        if self._boundary.hold_reason:
+            self._hold(self._boundary.hold_reason, "")
+            self._boundary.hold_reason = ""
+        if self.window > self._start:
+            self._do_what_is_due()
+        if self._wanted_saves and not self._writer.is_saving:
+            self._save(self._wanted_saves.pop(0))
+
+    def _do_what_is_due(self) -> None:
+        config = self._trainer.config
+        every = config.evaluate.every_windows
+        is_last = self.window == self._trainer.total_windows
+        if (
+            every
+            and (self.window % every == 0 or is_last)
+            and isinstance(self._trainer.parts.workload, Evaluating)
+        ):
+            self._evaluate()
+        if self.window % config.checkpoint.every_windows == 0 and not is_last:
+            self._want_save("")
+
+    def _serve_requests(self) -> None:
+        while self._boundary.requested:
+            self._serve(self._boundary.requested.pop(0))
+
+    def _serve(self, order: m.Order) -> None:
+        match order:
+            case m.Checkpoint(request_id=request_id):
+                self._want_save(request_id)
+            case m.Pause(request_id=request_id):
+                self._hold("asked for", request_id)
+            case m.Resume(request_id=request_id):
+                self._report(m.Going(window=self.window, request_id=request_id))
+            case m.Stop():
+                self._stop = order
+            case m.Leave():
+                self._stop = self._stop or m.Stop(save=False)
+            case m.Start() | m.Act():
+                raise AssertionError(f"{type(order).__name__} is not for the loop")
+            case _:
+                assert_never(order)
+
+    def _want_save(self, request_id: str) -> None:
+        """A periodic save that is already waiting is enough; a requested one keeps its id for the answer."""
+        if request_id or not self._wanted_saves:
+            self._wanted_saves.append(request_id)
+
+    def _hold(self, reason: str, request_id: str) -> None:
+        """Stay at this boundary until resumed or stopped; actions and checkpoints go on."""
+        self._telemetry.push(self.window, self._revision)
+        self._report(m.Holding(window=self.window, reason=reason, request_id=request_id))
+        self._watch.lap("train")
+        while self._stop is None:
+            order = self._next_held_order()
+            self._watch.lap("paused")
+            if isinstance(order, m.Resume):
+                self._report(m.Going(window=self.window, request_id=order.request_id))
+                return
+            self._serve_held(order)
+
+    def _next_held_order(self) -> m.Order | None:
+        if self._boundary.requested:
+            return self._boundary.requested.pop(0)
+        try:
+            return self._orders.get(timeout=_PAUSED_POLL_SECONDS)
+        except queue.Empty:
+            return None
+
+    def _serve_held(self, order: m.Order | None) -> None:
+        match order:
+            case m.Pause():
+                self._report(m.Holding(window=self.window, reason="asked for", request_id=order.request_id))
+            case m.Act():
+                self._boundary.take(order)
+                self._boundary.cross(self.window)
+            case _ if order is not None:
+                self._serve(order)
+        if self._wanted_saves and not self._writer.is_saving:
+            self._save(self._wanted_saves.pop(0))
+        self._telemetry.push(self.window, self._revision)
+
+    def _evaluate(self) -> None:
+        self._watch.lap("train")
+        figures = dict(self._trainer.evaluate())
+        seconds = self._watch.lap("evaluate")
+        self._telemetry.figures = figures
+        self._report(m.Evaluated(window=self.window, figures=figures, seconds=seconds))
+
+    def _save(self, request_id: str) -> None:
+        """Copy the state and hand it to the writer; the copy is all that the loop pays."""
+        self._watch.lap("train")
+        self._telemetry.flush()
+        live = self._boundary.live
+        state = {
+            **self._trainer.state_dict(),
+            "live": msgspec.to_builtins(live),
+            "position": {"window": self.window, "row_bytes": self._writer.row_bytes},
+        }
+        stall = self._watch.lap("checkpoint")
+        keep = self._trainer.config.checkpoint.keep
+        self._writer.save(
+            SaveTask(
+                window=self.window,
+                seq=live.seq,
+                state=state,
+                keep=keep,
+                stall_seconds=stall,
+                request_id=request_id,
+            )
+        )
+
+    def _finish(self) -> m.Finished | None:
+        """The result, where the run ends at this boundary."""
+        if self._boundary.failure:
+            return self._end("failed", save=False, message=self._boundary.failure)
+        if self._stop is not None:
+            return self._end("stopped", save=self._stop.save)
+        if self.window >= self._trainer.total_windows:
+            return self._end("completed", save=True)
+        return None
+
+    def _end(self, result: m.Result, *, save: bool, message: str = "") -> m.Finished:
+        self._writer.wait()
+        if save:
+            waiting = self._wanted_saves or [""]
+            self._wanted_saves = []
+            for request_id in waiting:
+                self._save(request_id)
+                self._writer.wait()
+        self._telemetry.flush()
+        self._telemetry.push(self.window, self._revision)
+        request_id = self._stop.request_id if self._stop is not None else ""
+        return m.Finished(
+            result=result,
+            window=self.window,
+            message=message,
+            request_id=request_id,
+            exit_code=int(result == "failed"),
+        )
+
+    @property
+    def _revision(self) -> int:
+        return self._boundary.live.revision

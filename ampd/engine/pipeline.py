@@ -1,0 +1,90 @@
+"""The step pipeline: stages wrapped around `execute`, composed by slot.
+
+A stage is any callable `stage(attempt, proceed) -> Outcome`: it may change the attempt it passes on, judge or shape
+the outcome that comes back, and call `proceed` again, which is a replay. That last power is why stages are not
+context managers (a `with` body cannot run twice) nor event hooks (a flag set far away would own the retry).
+Slots give the order, so the order of registration cannot change behaviour.
+
+A stage that keeps state implements `Stateful`; one that reads live configuration implements `Configurable`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from ampd.core.config import JobConfig
+from ampd.core.spec import Slot
+from ampd.engine.window import Attempt, Outcome
+from ampd.errors import PipelineError
+
+Proceed = Callable[[Attempt], Outcome]
+
+
+class Stage(Protocol):
+    """One ring of the pipeline."""
+
+    def __call__(self, attempt: Attempt, proceed: Proceed, /) -> Outcome:
+        """Run the rest of the pipeline by calling `proceed`, once or more, and return an outcome."""
+        ...
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """A stage that follows live configuration; called between windows, on the loop's thread."""
+
+    def configure(self, config: JobConfig) -> None:
+        """Take over a configuration that is already validated."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A stage whose state belongs in a checkpoint; values are tensors or plain data that JSON can hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on exactly from here."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        ...
+
+
+@runtime_checkable
+class Resettable(Protocol):
+    """A stage that `ampctl reset scaler` puts back to where it began."""
+
+    def reset(self) -> None:
+        """Forget what was learned; called between windows."""
+        ...
+
+
+def compose(stages: Sequence[tuple[str, Slot, Stage]], execute: Proceed) -> Proceed:
+    """One callable that runs a window through named stages around `execute`.
+
+    Within OBSERVE and SHAPE the given order holds, outermost first. Raises PipelineError where a slot that takes
+    exactly one stage has none or several.
+    """
+    _check_slots(stages)
+    proceed = execute
+    for _name, _slot, stage in reversed(sorted(stages, key=lambda entry: entry[1])):
+        proceed = _ring(stage, proceed)
+    return proceed
+
+
+def _ring(stage: Stage, proceed: Proceed) -> Proceed:
+    def run(attempt: Attempt) -> Outcome:
+        return stage(attempt, proceed)
+
+    return run
+
+
+def _check_slots(stages: Sequence[tuple[str, Slot, Stage]]) -> None:
+    for slot in Slot:
+        names = [name for name, s, _stage in stages if s is slot]
+        if slot.is_single and len(names) != 1:
+            found = " and ".join(names) or "none"
+            raise PipelineError(
+                f"slot {slot.name} takes exactly one stage, the pipeline has {found}; see [pipeline] stages"
+            )

@@ -1,0 +1,156 @@
+"""Mark and restore what an attempt changes besides gradients: random generators and module buffers.
+
+A replay without this has other dropout masks and counts a batch twice in BatchNorm; a skipped attempt leaves NaN in
+running statistics for good. Gradients need no mark (every attempt starts by clearing them), and parameters none
+either (only the loop's commit changes them).
+
+Cost per window: torch's CPU generator about 3 us, a device generator a little more; all floating buffers of a dtype
+are views of one flat tensor, so that a mark is one copy however many buffers a model has. Python's and NumPy's
+generators cost ten times that, so they are marked only where the workload declares `host_rng`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ampd.engine.workload import Capturing, Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point to go back to; `rng` is empty where no replay can follow."""
+
+    buffers: tuple[Tensor, ...]
+    rng: Mapping[str, Any]
+    workload: Mapping[str, Any] | None
+
+
+class Rewind:
+    """Takes marks of one model and its generators and goes back to them; for the loop's thread only."""
+
+    def __init__(
+        self, model: nn.Module, device: torch.device, workload: Workload, *, host_rng: bool = False
+    ) -> None:
+        self._device = device
+        self._host_rng = host_rng
+        self._workload = workload if isinstance(workload, Capturing) else None
+        self._buffers = FlatBuffers(model)
+
+    def mark(self, *, rng: bool = True) -> Mark:
+        """The present state; `rng` False leaves the generators out, where nothing will be replayed."""
+        return Mark(
+            buffers=self._buffers.copy(),
+            rng=self.generators() if rng else {},
+            workload=self._workload.capture() if self._workload is not None else None,
+        )
+
+    def restore(self, mark: Mark) -> None:
+        """Go back to `mark`; it stays usable."""
+        self.restore_buffers(mark)
+        self.set_generators(mark.rng)
+        if self._workload is not None and mark.workload is not None:
+            self._workload.restore(dict(mark.workload))
+
+    def restore_buffers(self, mark: Mark) -> None:
+        """Put back the buffers alone: what a window that was not applied must not leave behind."""
+        self._buffers.paste(mark.buffers)
+
+    def generators(self) -> dict[str, Any]:
+        """The states of every generator that a replay draws from; tensors, or plain data that JSON can hold."""
+        states: dict[str, Any] = {"cpu": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self._device)
+        if self._host_rng:
+            states["python"] = random.getstate()
+            states["numpy"] = _numpy_state()
+        return states
+
+    def set_generators(self, states: Mapping[str, Any]) -> None:
+        """Set every generator that `states` holds."""
+        if "cpu" in states:
+            torch.set_rng_state(states["cpu"])
+        if "cuda" in states:
+            torch.cuda.set_rng_state(states["cuda"], self._device)
+        if "python" in states:
+            version, internal, gauss = states["python"]
+            random.setstate((version, tuple(internal), gauss))
+        if "numpy" in states:
+            _set_numpy_state(states["numpy"])
+
+
+class FlatBuffers:
+    """A model's buffers as views of one flat tensor per dtype and device, so that copying them is cheap.
+
+    A module that replaces a buffer by a new tensor (instead of writing into it) leaves its flat view; that is
+    noticed by address at the next copy, and the buffers are gathered again.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._flats: list[Tensor] = []
+        self._views: list[tuple[nn.Module, str, Tensor]] = []
+        self._gather()
+
+    def copy(self) -> tuple[Tensor, ...]:
+        """The present contents, one tensor for each dtype and device."""
+        if not self._is_gathered():
+            self._gather()
+        return tuple(flat.clone() for flat in self._flats)
+
+    def paste(self, contents: Sequence[Tensor]) -> None:
+        """Write back what `copy` gave."""
+        for flat, content in zip(self._flats, contents, strict=True):
+            flat.copy_(content)
+        for module, name, view in self._views:
+            module._buffers[name] = view
+
+    def _is_gathered(self) -> bool:
+        return all(module._buffers[name] is view for module, name, view in self._views)
+
+    def _gather(self) -> None:
+        self._flats, self._views = [], []
+        groups: dict[tuple[torch.dtype, torch.device], list[tuple[nn.Module, str, Tensor]]] = {}
+        for module in self._model.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    groups.setdefault((buffer.dtype, buffer.device), []).append((module, name, buffer))
+        for entries in groups.values():
+            self._flatten(entries)
+
+    def _flatten(self, entries: Sequence[tuple[nn.Module, str, Tensor]]) -> None:
+        flat = torch.cat([buffer.detach().reshape(-1) for _module, _name, buffer in entries])
+        offset = 0
+        for module, name, buffer in entries:
+            view = flat[offset : offset + buffer.numel()].view(buffer.shape)
+            module._buffers[name] = view
+            self._views.append((module, name, view))
+            offset += buffer.numel()
+        self._flats.append(flat)
+
+
+def _numpy_state() -> dict[str, Any]:
+    """The state of NumPy's global generator; NumPy is imported only where a workload uses it."""
+    kind, keys, position, has_gauss, gauss = importlib.import_module("numpy.random").get_state()
+    return {
+        "kind": kind, "keys": torch.from_numpy(keys.astype("int64")),
+        "position": int(position), "has_gauss": int(has_gauss), "gauss": float(gauss),
+    }  # fmt: skip
+
+
+def _set_numpy_state(state: Mapping[str, Any]) -> None:
+    importlib.import_module("numpy.random").set_state(
+        (
+            state["kind"],
+            state["keys"].numpy().astype("uint32"),
+            state["position"],
+            state["has_gauss"],
+            state["gauss"],
+        )
+    )

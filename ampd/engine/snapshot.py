@@ -1,0 +1,88 @@
+"""What the loop tells the outside: events at once, everything else as a few cumulative snapshots a second."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from ampd.core import messages as m
+from ampd.core.ledger import Counts, WindowRecord
+from ampd.engine.device import memory_in_use
+from ampd.engine.stopwatch import Stopwatch
+from ampd.engine.trainer import Trainer
+from ampd.engine.writer import Writer
+
+_PUSH_SECONDS = 0.2  # at least 4 a second are promised
+
+
+class Telemetry:
+    """Turns window records into rows, events and snapshots; for the loop's thread."""
+
+    def __init__(
+        self, trainer: Trainer, writer: Writer, report: Callable[[m.Report], None], watch: Stopwatch
+    ) -> None:
+        self.figures: dict[str, float] = {}
+        self._trainer = trainer
+        self._writer = writer
+        self._report = report
+        self._watch = watch
+        self._base: Counts = trainer.ledger.job.copy()
+        self._rows: list[WindowRecord] = []
+        self._last: WindowRecord | None = None
+        self._last_finite: WindowRecord | None = None
+        self._pushed = 0.0
+
+    def record(self, record: WindowRecord, revision: int) -> None:
+        """Take in one window; pushes rows and a snapshot when it is time to."""
+        self._rows.append(record)
+        if (
+            record.scale is not None
+            and self._last is not None
+            and self._last.scale not in (None, record.scale)
+        ):
+            self._report_scale(self._last.scale, record)
+        self._last = record
+        if math.isfinite(record.loss):
+            self._last_finite = record
+        if record.replays or record.skipped is not None:
+            self._report_trouble(record)
+        if time.perf_counter() - self._pushed >= _PUSH_SECONDS:
+            self.flush()
+            self.push(record.window + 1, revision)
+
+    def flush(self) -> None:
+        """Hand the rows so far to the writer."""
+        if self._rows:
+            self._writer.rows(self._rows)
+            self._rows = []
+
+    def push(self, window: int, revision: int) -> None:
+        """Send a snapshot now."""
+        self._pushed = time.perf_counter()
+        trainer, ledger, last = self._trainer, self._trainer.ledger, self._last_finite
+        self._report(
+            m.Snapshot(
+                rank=0, window=window, total_windows=trainer.total_windows, revision=revision,
+                epoch=window // trainer.parts.workload.windows_per_epoch, precision=trainer.precision,
+                counts=ledger.job.minus(self._base), job=ledger.job.copy(), span=ledger.span,
+                span_scale=ledger.scale, span_loss=ledger.loss, loss=last.loss if last else None,
+                grad_norm=last.grad_norm if last else None, lr=trainer.next_lr,
+                scale=self._last.scale if self._last else None, seconds=dict(self._watch.seconds),
+                memory=memory_in_use(trainer.parts.device), figures=self.figures,
+            )
+        )  # fmt: skip
+
+    def _report_scale(self, old: float | None, record: WindowRecord) -> None:
+        assert old is not None and record.scale is not None
+        self._report(m.ScaleMoved(window=record.window, old=old, new=record.scale))
+
+    def _report_trouble(self, record: WindowRecord) -> None:
+        if record.replays:
+            applied_at = record.precision if record.skipped is None else None
+            cause, _rung = record.replays[-1]
+            self._report(
+                m.FellBack(window=record.window, cause=cause, tried=record.first, applied_at=applied_at)
+            )
+        if record.skipped is not None:
+            self._report(m.Skipped(window=record.window, cause=record.skipped))

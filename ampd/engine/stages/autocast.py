@@ -1,0 +1,54 @@
+"""CAST: the context in which forward and loss run. It enters none itself; `execute` does, for each micro-batch.
+
+A float32 attempt disables autocast explicitly: a user's own loop may call us under one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import torch
+
+from ampd.core.config import JobConfig
+from ampd.core.precision import Precision
+from ampd.core.spec import NoOptions
+from ampd.engine.float32 import allow_tf32
+from ampd.engine.pipeline import Proceed
+from ampd.engine.stages.context import StageContext
+from ampd.engine.window import Attempt, ForwardContext, Outcome
+
+TORCH_DTYPE = {
+    Precision.FLOAT16: torch.float16,
+    Precision.BFLOAT16: torch.bfloat16,
+    Precision.FLOAT32: torch.float32,
+}
+
+
+class Autocast:
+    """Puts the forward context of the attempt's precision on the attempt."""
+
+    def __init__(self, device_type: str) -> None:
+        self._contexts = {precision: forward_context(precision, device_type) for precision in Precision}
+
+    def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
+        return proceed(replace(attempt, forward_context=self._contexts[attempt.precision]))
+
+    def configure(self, config: JobConfig) -> None:
+        """Take over TF32 and cuDNN's benchmark mode, both settings of the whole process."""
+        allow_tf32(config.amp.enable_tf32)
+        torch.backends.cudnn.benchmark = config.amp.enable_cudnn_benchmark and not config.device.deterministic
+
+
+def forward_context(precision: Precision, device_type: str) -> ForwardContext:
+    """A factory of the scope that forward and loss run in at `precision`."""
+    if precision is Precision.FLOAT32:
+        return partial(torch.autocast, device_type, enabled=False)
+    return partial(torch.autocast, device_type, dtype=TORCH_DTYPE[precision])
+
+
+def build(options: NoOptions, context: StageContext) -> Autocast:
+    """The stage of the built-in spec."""
+    stage = Autocast(context.device.type)
+    stage.configure(context.config)
+    return stage

@@ -1,0 +1,108 @@
+"""RECOVER: the whole idea of the product. A window that was not finite is rewound and replayed wider.
+
+    mark -> attempt -> finite? done : restore -> replay at the next rung -> ... -> still bad: restore buffers
+
+A bad loss skips the `retry` rung: the scale multiplies after the loss, so a smaller one cannot help. What is still
+bad in float32 is a fault of the data or the model; it keeps its NONFINITE verdict, and its trace in module buffers is
+wiped. The cause is a classification by evidence, not a proof: see `_cause_of`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from ampd.core.config import AMPConfig, JobConfig
+from ampd.core.ledger import Cause
+from ampd.core.precision import Precision
+from ampd.core.spec import NoOptions
+from ampd.engine.float32 import true_float32
+from ampd.engine.pipeline import Proceed
+from ampd.engine.rewind import Mark, Rewind
+from ampd.engine.stages.context import StageContext
+from ampd.engine.window import Attempt, Outcome, Verdict
+from ampd.errors import PipelineError
+
+_WIDTH = {Precision.FLOAT16: 0, Precision.BFLOAT16: 1, Precision.FLOAT32: 2}  # by range of the exponent
+
+
+class Fallback:
+    """Replays bad windows down the ladder `amp.ladder`."""
+
+    def __init__(self, config: JobConfig, rewind: Rewind) -> None:
+        self.amp = config.amp
+        self._rewind = rewind
+
+    def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
+        rungs = rungs_of(self.amp, attempt.precision)
+        mark = self._rewind.mark(rng=bool(rungs))
+        outcome = _judged(proceed(attempt))
+        if outcome.verdict is Verdict.FINITE:
+            return outcome
+        for rung in rungs:
+            if rung != "retry" or math.isfinite(outcome.loss):
+                outcome = self._replay(outcome, rung, mark, proceed)
+            if outcome.verdict is Verdict.FINITE:
+                return _with_cause_of_replays(outcome)
+        self._rewind.restore_buffers(mark)
+        return _with_cause_of_failure(outcome)
+
+    def configure(self, config: JobConfig) -> None:
+        """Take over the ladder."""
+        self.amp = config.amp
+
+    def _replay(self, failed: Outcome, rung: str, mark: Mark, proceed: Proceed) -> Outcome:
+        self._rewind.restore(mark)
+        precision = failed.attempt.precision if rung == "retry" else Precision(rung)
+        again = replace(failed.attempt.at(precision), loss_scale=None)
+        if precision is Precision.FLOAT32:
+            with true_float32():
+                outcome = _judged(proceed(again))
+        else:
+            outcome = _judged(proceed(again))
+        return replace(outcome, replays=(*failed.replays, (_cause_of(failed), rung)), scale=failed.scale)
+
+
+def rungs_of(amp: AMPConfig, precision: Precision) -> tuple[str, ...]:
+    """The rungs that can follow an attempt at `precision`: only wider ones, and none from float32."""
+    if not amp.enable_fallback_to_fp32 or not precision.is_low:
+        return ()
+    return tuple(r for r in amp.ladder if r == "retry" or _WIDTH[Precision(r)] > _WIDTH[precision])
+
+
+def _cause_of(failed: Outcome) -> Cause:
+    """The cause as far as one failed attempt tells: the loss first; of gradients, the scale where there is one."""
+    if not math.isfinite(failed.loss):
+        return Cause.FORWARD
+    was_retried = any(rung == "retry" for _cause, rung in failed.replays)
+    return Cause.SCALE if failed.scale is not None and not was_retried else Cause.BACKWARD
+
+
+def _with_cause_of_replays(outcome: Outcome) -> Outcome:
+    """A replay that succeeded names the window's cause; a `retry` without a scale suspects the hardware."""
+    cause, rung = outcome.replays[-1]
+    if rung == "retry" and outcome.scale is None:
+        cause = Cause.TRANSIENT
+    return replace(outcome, cause=cause)
+
+
+def _with_cause_of_failure(outcome: Outcome) -> Outcome:
+    """Not finite at the last rung: the data where an input is not finite, else the model, or no rung was left."""
+    if outcome.attempt.precision is not Precision.FLOAT32:
+        return replace(outcome, cause=_cause_of(outcome))
+    inputs = (
+        t for m in outcome.attempt.window.micro_batches for t in m.tensors.values() if t.is_floating_point()
+    )
+    is_clean = all(bool(t.isfinite().all()) for t in inputs)
+    return replace(outcome, cause=Cause.MODEL if is_clean else Cause.DATA)
+
+
+def _judged(outcome: Outcome) -> Outcome:
+    if outcome.verdict is Verdict.UNJUDGED:
+        raise PipelineError("an attempt came back unjudged; the stage in slot SCALE must set the verdict")
+    return outcome
+
+
+def build(options: NoOptions, context: StageContext) -> Fallback:
+    """The stage of the built-in spec."""
+    return Fallback(context.config, context.rewind)

@@ -1,0 +1,95 @@
+"""SCALE: scales the loss in float16, unscales the gradients, and judges every attempt in every precision.
+
+The guard is the same for float16, bfloat16 and float32: an attempt is FINITE only if every loss and the norm of all
+gradients after unscaling are. Judging reads the device once: losses, norm and scale in one small tensor.
+
+A parked scale: attempts at other precisions neither use nor move the scale, so float16 -> bfloat16 -> float16 goes on
+where it was. A replay never moves it either: one back-off per bad window, however many rungs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ampd.core.config import JobConfig
+from ampd.core.precision import Precision
+from ampd.core.spec import NoOptions
+from ampd.engine.pipeline import Proceed
+from ampd.engine.scale import LossScale
+from ampd.engine.stages.context import StageContext
+from ampd.engine.window import Attempt, Outcome, Verdict
+
+
+class Scaler:
+    """Owns the loss scale; the one place where gradients are unscaled and their norm is taken."""
+
+    def __init__(self, config: JobConfig, parameters: Sequence[nn.Parameter], device: torch.device) -> None:
+        self.amp = config.amp
+        self.scale = LossScale(config.amp.init_scale, device)
+        self._parameters = parameters
+
+    def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
+        scaled = self.scales(attempt.precision)
+        outcome = proceed(replace(attempt, loss_scale=self.scale.value if scaled else None))
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        found = self.scale.unscale(gradients) if scaled else None
+        norm = total_norm(gradients)
+        judged = self._judge(outcome, norm, scaled)
+        if found is not None and attempt.rung == 0:
+            self.scale.update(found.fill_(float(judged.verdict is Verdict.NONFINITE)), self.amp)
+        return judged
+
+    def scales(self, precision: Precision) -> bool:
+        """Whether an attempt at `precision` has its loss scaled."""
+        return precision is Precision.FLOAT16 and self.amp.scale_loss and self.amp.enable_gradient_scaling
+
+    def configure(self, config: JobConfig) -> None:
+        """Take over the factors; a floor or ceiling that moved holds at once."""
+        self.amp = config.amp
+        self.scale.value.clamp_(self.amp.min_scale, self.amp.max_scale)
+
+    def reset(self) -> None:
+        """Back to `amp.init_scale`."""
+        self.scale.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The loss scale, parked or not."""
+        return self.scale.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly from a saved scale."""
+        self.scale.load_state_dict(state)
+
+    def _judge(self, outcome: Outcome, norm: Tensor, scaled: bool) -> Outcome:
+        """The verdict, by the one host read of a window."""
+        *losses, norm_read, scale_read = torch.cat(
+            (outcome.losses, norm.reshape(1), self.scale.value)
+        ).tolist()
+        is_finite = math.isfinite(norm_read) and all(map(math.isfinite, losses))
+        return replace(
+            outcome,
+            verdict=Verdict.FINITE if is_finite else Verdict.NONFINITE,
+            grad_norm=norm,
+            norm=norm_read,
+            loss=losses[0] if len(losses) == 1 else sum(losses) / len(losses),
+            scale=scale_read if scaled else None,
+        )
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """The 2-norm over all gradients, as torch.nn.utils.get_total_norm takes it; a scalar on the device."""
+    if not gradients:
+        return torch.zeros(())
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients, 2.0)))
+    return norm
+
+
+def build(options: NoOptions, context: StageContext) -> Scaler:
+    """The stage of the built-in spec."""
+    return Scaler(context.config, context.parameters, context.device)

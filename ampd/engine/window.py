@@ -1,0 +1,105 @@
+"""The data of one optimizer update: what goes into the step pipeline and what comes out. All of it frozen.
+
+A *window* is the micro-batches of one update; an *attempt* is one execution of it at one precision; an *outcome* is
+what an attempt gave, with a *verdict* that is never a boolean defaulting to fine. Losses, norm and flags stay
+on the device; reading them is a host sync, and only `scaler` (sync) and the loop's report do it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ampd.core.ledger import Cause
+from ampd.core.precision import Precision
+
+ForwardContext = Callable[[], AbstractContextManager[object]]
+
+
+class Verdict(enum.Enum):
+    """What is known of an attempt's finiteness."""
+
+    UNJUDGED = "unjudged"  # nobody looked: only `execute` returns this
+    PENDING = "pending"  # the flag is on the device, the host has not read it
+    FINITE = "finite"
+    NONFINITE = "nonfinite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MicroBatch:
+    """Named input tensors, first dimension the samples; read-only, on the host until they are used.
+
+    `tokens` is for throughput only (0 where the notion does not apply).
+    """
+
+    tensors: Mapping[str, Tensor]
+    samples: int
+    tokens: int = 0
+
+    def to(self, device: object) -> MicroBatch:
+        """The same micro-batch on `device`; asynchronous from pinned memory."""
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}  # type: ignore[call-overload]  # device is torch's own union
+        return replace(self, tensors=moved)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """The micro-batches of update `number` (0-based over the whole job)."""
+
+    number: int
+    epoch: int
+    micro_batches: tuple[MicroBatch, ...]
+
+    @property
+    def samples(self) -> int:
+        """Samples in all micro-batches."""
+        return sum(m.samples for m in self.micro_batches)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all micro-batches."""
+        return sum(m.tokens for m in self.micro_batches)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One execution of a window: at which precision, in which context, with which loss scale.
+
+    CAST fills `forward_context`, SCALE fills `loss_scale` (a one-element float32 tensor on the device, or None for an
+    unscaled loss). `rung` is 0 for the first attempt and counts replays.
+    """
+
+    window: Window
+    precision: Precision
+    forward_context: ForwardContext = nullcontext
+    loss_scale: Tensor | None = None
+    rung: int = 0
+
+    def at(self, precision: Precision) -> Attempt:
+        """The next attempt at the same window, one rung down the ladder."""
+        return replace(self, precision=precision, rung=self.rung + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What an attempt gave. Gradients are in the parameters' `.grad`, unscaled once SCALE has judged.
+
+    `losses`: (micro-batches,) float32, unscaled, on the device. `grad_norm`: scalar, over all gradients after
+    unscaling, before clipping. `loss` and `norm` are their host copies where the host has read them, and
+    `replays` the rungs tried so far, oldest first.
+    """
+
+    attempt: Attempt
+    losses: Tensor
+    verdict: Verdict = Verdict.UNJUDGED
+    grad_norm: Tensor | None = None
+    loss: float = float("nan")
+    norm: float = float("nan")
+    scale: float | None = None
+    cause: Cause | None = None
+    replays: tuple[tuple[Cause, str], ...] = ()
+    clipped: bool = False

@@ -1,0 +1,199 @@
+"""Every metric family that ampd exports, as data: the one table that all else is made from.
+
+The collector fills it, the lint judges it, `explain` and the reference page print it, and a test holds dashboards
+and rules to it; so a metric cannot exist in one of those and not in the others. A row per family rather than a
+client-library object per metric, because such objects live in a process-wide registry, are incremented from
+afar, and cannot say which values their labels may take.
+
+Series are bounded by construction. A label either takes a closed set of values (all of them are there from the
+start, at 0; what is unknown counts under `other`, so that sums stay true) or is open up to `at_most` values, and
+what comes later is left out and counted. Counters are there from the start, because a series that appears at 1 has
+no increase. A gauge that nobody has measured yet is absent where 0 would be a lie (`from_start` False): a loss of
+0 is a figure, and a wrong one.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing
+
+import msgspec
+
+from ampd.core import keys, protocol
+from ampd.core.ledger import Cause
+from ampd.core.lifecycle import JobState
+from ampd.core.precision import Precision
+
+OTHER = "other"
+
+
+class Kind(enum.StrEnum):
+    """The Prometheus type of a family; `INFO` is a gauge at 1 whose labels are the facts."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    INFO = "info"
+
+
+class Label(msgspec.Struct, frozen=True):
+    """A label: the values that are always there, and how many may be there in all (0: no others)."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    at_most: int = 0
+
+    @property
+    def bound(self) -> int:
+        """The greatest number of values that this label ever takes."""
+        return max(len(self.values), self.at_most)
+
+
+class Family(msgspec.Struct, frozen=True):
+    """One metric: `name` is the name of its series on the page."""
+
+    name: str
+    kind: Kind
+    doc: str
+    labels: tuple[Label, ...] = ()
+    unit: str = ""
+    from_start: bool = True
+
+    @property
+    def bound(self) -> int:
+        """The greatest number of series that this family ever has."""
+        bound = 1
+        for label in self.labels:
+            bound *= label.bound
+        return bound
+
+
+def _counter(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
+    return Family(name, Kind.COUNTER, doc, labels, unit)
+
+
+def _gauge(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
+    return Family(name, Kind.GAUGE, doc, labels, unit)
+
+
+def _measured(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
+    return Family(name, Kind.GAUGE, f"{doc} Absent until measured.", labels, unit, from_start=False)
+
+
+def _info(name: str, doc: str, *labels: str) -> Family:
+    return Family(name, Kind.INFO, doc, tuple(Label(label, at_most=1) for label in labels))
+
+
+def _open_set(name: str, *values: str) -> Label:
+    """A closed label whose source is a plain word of a report: what is not known is counted as `other`."""
+    return Label(name, (*values, OTHER))
+
+
+def _operations() -> tuple[str, ...]:
+    commands = typing.get_args(protocol.AnyCommand)
+    return tuple(str(command.__struct_config__.tag) for command in commands)
+
+
+CAUSE = _open_set("cause", *Cause)
+RUNG = _open_set("to", "retry", Precision.BFLOAT16, Precision.FLOAT32)
+STATISTIC = Label("statistic", ("least", "mean", "greatest"))
+RANK = Label("rank", ("0",), at_most=16)  # one host's worth; more ranks need a page of their own
+
+IDENTITY = (
+    _info("ampd_build_info", "What runs: versions and the device.", "version", "torch_version", "python_version", "accelerator"),
+    _info("ampd_run_info", "Which run this is; join on instance. run_id differs for every start of the daemon.",
+          "run_id", "run_name", "workload"),
+    _gauge("ampd_job_state", "1 for the state that the job is in, 0 for the others.", Label("state", tuple(JobState))),
+    _gauge("ampd_job_state_since_timestamp_seconds", "When the job entered its state.", unit="seconds"),
+    _gauge("ampd_job_start_timestamp_seconds", "When this daemon started.", unit="seconds"),
+    _gauge("ampd_config_revision", "Number of the configuration that holds now."),
+    _gauge("ampd_ranks_alive", "Ranks of the present worker that have reported."),
+)  # fmt: skip
+
+LIFECYCLE = (
+    _counter("ampd_worker_restarts_total", "Workers that were started again, by what ended the one before.",
+             _open_set("reason", "crashed", "killed", "hung")),
+    _counter("ampd_config_changes_total", "Accepted changes of configuration, by who made them.",
+             _open_set("author", "operator", "policy")),
+    _counter("ampd_control_requests_total", "Requests that reached the daemon, by operation.",
+             _open_set("op", *_operations())),
+    _counter("ampd_control_refusals_total", "Requests that were refused, by code.", _open_set("code", *protocol.Code)),
+    _counter("ampd_events_total", "Events since this daemon started."),
+    _counter("ampd_wall_seconds_total", "Time of the step loop, by what it was spent on.",
+             _open_set("activity", "train", "data", "evaluate", "checkpoint", "paused"), unit="seconds"),
+)  # fmt: skip
+
+PROGRESS = (
+    _gauge("ampd_window", "Number of the window that comes next: optimizer updates attempted by the job so far."),
+    _gauge("ampd_window_target", "Windows after which the job is complete."),
+    _gauge("ampd_epoch", "Epoch that the job is in, from 0."),
+    _gauge("ampd_last_progress_timestamp_seconds", "When the window number last moved; 0 before the first window.",
+           unit="seconds"),
+    _counter("ampd_samples_processed_total", "Samples in finished windows."),
+    _counter("ampd_tokens_processed_total", "Tokens in finished windows; 0 where the workload has none."),
+    _counter("ampd_windows_recomputed_total", "Windows run again after a restart from an earlier checkpoint."),
+)  # fmt: skip
+
+LEDGER = (
+    _counter("ampd_windows_total", "Windows finished: applied + skipped + quarantined."),
+    _counter("ampd_windows_applied_total", "Windows whose update reached the weights."),
+    _counter("ampd_windows_skipped_total", "Windows never applied, by cause.", CAUSE),
+    _counter("ampd_windows_quarantined_total", "Windows never applied and kept aside for inspection."),
+    _counter("ampd_windows_low_precision_total", "Windows whose first attempt ran at a low precision."),
+    _counter("ampd_windows_clipped_total", "Windows whose gradients were scaled down to clip.max_norm."),
+    _counter("ampd_replays_total", "Rungs of the ladder that were tried, by cause and rung.", CAUSE, RUNG),
+    _counter("ampd_fp32_fallbacks_total", "Windows that reached the float32 rung, once each, by cause.", CAUSE),
+    _counter("ampd_fallback_limit_reached_total", "Times that an epoch passed amp.max_fp32_fallbacks."),
+    _counter("ampd_loss_nonfinite_total", "Attempts whose loss was not finite."),
+    _counter("ampd_loss_scale_changes_total", "Moves of the loss scale, by direction.",
+             Label("direction", ("growth", "backoff"))),
+)  # fmt: skip
+
+LEARNING = (
+    _measured("ampd_loss", "Loss of the last window, where it was finite."),
+    _measured("ampd_span_loss", "Loss since the last `ampctl reset stats`, finite windows only.", STATISTIC),
+    _measured("ampd_grad_norm", "Norm of all gradients of the last window, unscaled, before clipping."),
+    _gauge("ampd_learning_rate", "Learning rate of the last window; 0 before the first."),
+    _measured("ampd_evaluated_figure", "The workload's own figures on held-out data.", Label("figure", at_most=16)),
+    _measured("ampd_evaluated_window", "Window before which the figures were taken."),
+    _measured("ampd_evaluation_duration_seconds", "Duration of the last evaluation.", unit="seconds"),
+    _measured("ampd_best_evaluated_loss", "Lowest held-out loss that this daemon has seen."),
+)  # fmt: skip
+
+PRECISION = (
+    _gauge("ampd_precision", "1 for the precision of first attempts, 0 for the others.",
+           Label("precision", tuple(Precision))),
+    _gauge("ampd_precision_emulated", "1 where the device only emulates that precision, which costs time."),
+    _gauge("ampd_tf32_allowed", "1 where float32 operations of an attempt may use TF32."),
+    _gauge("ampd_loss_scale", "Loss scale of the last window; 0 where the loss is not scaled."),
+    _gauge("ampd_loss_scale_floor", "amp.min_scale: the scale never falls below this."),
+    _gauge("ampd_loss_scale_ceiling", "amp.max_scale: the scale never grows above this."),
+    _measured("ampd_span_loss_scale", "Loss scale since the last `ampctl reset stats`.", STATISTIC),
+    _gauge("ampd_fallback_limit", "amp.max_fp32_fallbacks: windows per epoch that may fall back."),
+)  # fmt: skip
+
+RESOURCES = (
+    _measured("ampd_memory_bytes", "Memory of a rank, by kind.", RANK,
+              _open_set("kind", "resident", "peak", "allocated", "reserved"), unit="bytes"),
+    _counter("ampd_checkpoints_total", "Checkpoints written and verified."),
+    _counter("ampd_checkpoint_failures_total", "Checkpoints that could not be written; the one before stands."),
+    _counter("ampd_checkpoints_set_aside_total", "Checkpoints found damaged, and renamed."),
+    _gauge("ampd_checkpoint_interval_windows", "checkpoint.every_windows: windows between checkpoints."),
+    _gauge("ampd_last_checkpoint_window", "Window of the newest checkpoint: a crash now goes back to here."),
+    _gauge("ampd_last_checkpoint_timestamp_seconds", "When this daemon last saw one saved; 0 for never.", unit="seconds"),
+    _gauge("ampd_last_checkpoint_size_bytes", "Size of that checkpoint on disk.", unit="bytes"),
+    _gauge("ampd_last_checkpoint_duration_seconds", "Time to write and verify that checkpoint.", unit="seconds"),
+    _gauge("ampd_last_checkpoint_stall_seconds", "Time that the step loop waited for that checkpoint.", unit="seconds"),
+    _counter("ampd_telemetry_seconds_total", "Time spent on building this page.", unit="seconds"),
+    _gauge("ampd_telemetry_readings_left_out", "Readings that this page does not show, by reason.",
+           Label("reason", ("nonfinite", "bound"))),
+)  # fmt: skip
+
+FAMILIES: tuple[Family, ...] = IDENTITY + LIFECYCLE + PROGRESS + LEDGER + LEARNING + PRECISION + RESOURCES
+
+
+def family(name: str) -> Family:
+    """The family of that name; raises KeyError with the nearest name where there is none."""
+    found = {f.name: f for f in FAMILIES}
+    if name not in found:
+        raise KeyError(f"{name!r} is not a metric of ampd{keys.did_you_mean(name, found)}")
+    return found[name]

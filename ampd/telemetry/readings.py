@@ -1,0 +1,159 @@
+"""What each family reads off a `JobView`: one function for each group of the table, nothing but look-ups.
+
+A reading is a number (None where nothing was measured), or a mapping of numbers by label value, nested where a
+family has two labels. What a reading may become on the page is the collector's business.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from ampd import __version__
+from ampd.core.ledger import Span
+from ampd.core.precision import Precision
+from ampd.core.view import JobView
+
+Reading: TypeAlias = "float | None | Mapping[str, Reading]"
+Readings = dict[str, Reading]
+
+
+def read(view: JobView) -> Readings:
+    """The reading of every family of the table but the collector's own."""
+    return (
+        _identity(view) | _lifecycle(view) | _progress(view) | _ledger(view) | _learning(view) | _precision(view)
+        | _memory(view) | _checkpoints(view)
+    )  # fmt: skip
+
+
+def add(a: Mapping[str, float], b: Mapping[str, float]) -> dict[str, float]:
+    """Two tallies as one."""
+    return {key: a.get(key, 0) + b.get(key, 0) for key in (*a, *(key for key in b if key not in a))}
+
+
+def precision_of(view: JobView) -> Precision | None:
+    """The precision of first attempts: what the loop runs, or what was chosen before the first window."""
+    if view.snapshot is not None:
+        return view.snapshot.precision
+    return view.choice.precision if view.choice is not None else None
+
+
+def saved_window(view: JobView) -> int:
+    """The window that a crash now would go back to: the newest checkpoint, or the one that was resumed from."""
+    if view.last_saved is not None:
+        return view.last_saved.window
+    return view.ready.window if view.ready is not None else 0
+
+
+def seconds_of(view: JobView) -> dict[str, float]:
+    """Seconds by activity since this daemon started, over all its workers."""
+    return add(view.past_seconds, view.snapshot.seconds if view.snapshot is not None else {})
+
+
+def _identity(view: JobView) -> Readings:
+    torch = view.ready.torch_version if view.ready is not None else ""
+    device = view.ready.capability.device if view.ready is not None else ""
+    return {
+        "ampd_build_info": {__version__: {torch: {platform.python_version(): {device: 1}}}},
+        "ampd_run_info": {view.boot: {view.name: {view.config.workload.name: 1}}},
+        "ampd_job_state": {view.state: 1},
+        "ampd_job_state_since_timestamp_seconds": view.state_since,
+        "ampd_job_start_timestamp_seconds": view.started,
+        "ampd_config_revision": view.revision,
+        "ampd_ranks_alive": len(view.snapshots),
+    }
+
+
+def _lifecycle(view: JobView) -> Readings:
+    return {
+        "ampd_worker_restarts_total": view.restarts,
+        "ampd_config_changes_total": view.changes,
+        "ampd_control_requests_total": view.requests,
+        "ampd_control_refusals_total": view.refusals,
+        "ampd_events_total": view.events,
+        "ampd_wall_seconds_total": seconds_of(view),
+    }
+
+
+def _progress(view: JobView) -> Readings:
+    snapshot, ready = view.snapshot, view.ready
+    counts = view.counts
+    return {
+        "ampd_window": snapshot.window if snapshot else ready.window if ready else 0,
+        "ampd_window_target": snapshot.total_windows if snapshot else ready.total_windows if ready else 0,
+        "ampd_epoch": snapshot.epoch if snapshot else 0,
+        "ampd_last_progress_timestamp_seconds": view.last_progress,
+        "ampd_samples_processed_total": counts.samples,
+        "ampd_tokens_processed_total": counts.tokens,
+        "ampd_windows_recomputed_total": view.windows_recomputed,
+    }
+
+
+def _ledger(view: JobView) -> Readings:
+    counts = view.counts
+    return {
+        "ampd_windows_total": counts.windows,
+        "ampd_windows_applied_total": counts.applied,
+        "ampd_windows_skipped_total": counts.skipped,
+        "ampd_windows_quarantined_total": counts.quarantined,
+        "ampd_windows_low_precision_total": counts.low_precision,
+        "ampd_windows_clipped_total": counts.clipped,
+        "ampd_replays_total": counts.replays,
+        "ampd_fp32_fallbacks_total": counts.fp32_fallbacks,
+        "ampd_fallback_limit_reached_total": view.limit_reached,
+        "ampd_loss_nonfinite_total": counts.nonfinite_losses,
+        "ampd_loss_scale_changes_total": {"growth": counts.scale_growths, "backoff": counts.scale_backoffs},
+    }
+
+
+def _learning(view: JobView) -> Readings:
+    snapshot, evaluated = view.snapshot, view.last_evaluated
+    return {
+        "ampd_loss": snapshot.loss if snapshot else None,
+        "ampd_span_loss": _statistics(snapshot.span_loss) if snapshot else None,
+        "ampd_grad_norm": snapshot.grad_norm if snapshot else None,
+        "ampd_learning_rate": snapshot.lr if snapshot else 0,
+        "ampd_evaluated_figure": evaluated.figures if evaluated else None,
+        "ampd_evaluated_window": evaluated.window if evaluated else None,
+        "ampd_evaluation_duration_seconds": evaluated.seconds if evaluated else None,
+        "ampd_best_evaluated_loss": view.best_loss,
+    }
+
+
+def _precision(view: JobView) -> Readings:
+    snapshot, amp = view.snapshot, view.config.amp
+    precision = precision_of(view)
+    return {
+        "ampd_precision": {precision: 1} if precision is not None else {},
+        "ampd_precision_emulated": view.choice is not None and not view.choice.is_native,
+        "ampd_tf32_allowed": amp.enable_tf32,
+        "ampd_loss_scale": (snapshot.scale or 0) if snapshot else 0,
+        "ampd_loss_scale_floor": amp.min_scale,
+        "ampd_loss_scale_ceiling": amp.max_scale,
+        "ampd_span_loss_scale": _statistics(snapshot.span_scale) if snapshot else None,
+        "ampd_fallback_limit": amp.max_fp32_fallbacks,
+    }
+
+
+def _memory(view: JobView) -> Readings:
+    return {"ampd_memory_bytes": {str(rank): snapshot.memory for rank, snapshot in view.snapshots.items()}}
+
+
+def _checkpoints(view: JobView) -> Readings:
+    saved = view.last_saved
+    return {
+        "ampd_checkpoints_total": view.checkpoints,
+        "ampd_checkpoint_failures_total": view.checkpoint_failures,
+        "ampd_checkpoints_set_aside_total": view.checkpoints_set_aside,
+        "ampd_checkpoint_interval_windows": view.config.checkpoint.every_windows,
+        "ampd_last_checkpoint_window": saved_window(view),
+        "ampd_last_checkpoint_timestamp_seconds": view.last_saved_at,
+        "ampd_last_checkpoint_size_bytes": saved.bytes if saved else 0,
+        "ampd_last_checkpoint_duration_seconds": saved.seconds if saved else 0,
+        "ampd_last_checkpoint_stall_seconds": saved.stall_seconds if saved else 0,
+    }
+
+
+def _statistics(span: Span) -> Readings:
+    return {"least": span.least, "mean": span.mean, "greatest": span.greatest}

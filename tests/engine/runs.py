@@ -1,0 +1,54 @@
+"""Whole runs of the loop in this process, without a daemon: orders in, reports out, a directory of files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.engine import toy
+
+from ampd.core import messages as m
+from ampd.engine.assembly import equip
+from ampd.engine.job import make_loop
+from ampd.engine.loop import Loop
+from ampd.engine.writer import Writer
+
+
+class Run:
+    """One worker's life: made ready on `directory`, then run to its end; `reports` is what it said."""
+
+    def __init__(
+        self, directory: Path, *, schedule: Sequence[m.AppliedAction] = (), pending: Sequence[m.Act] = (),
+        workload: Any = None, **sections: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self.directory = directory
+        self.reports: list[m.Report] = []
+        self.orders = toy.orders()
+        config = toy.config(**{k: dict(v) for k, v in sections.items()})
+        start = m.Start(config=config, directory=str(directory), schedule=tuple(schedule), pending=tuple(pending))
+        parts = equip(config, workload or toy.Toy(), toy.CPU, self.reports.append)
+        self.loop: Loop
+        self.writer: Writer
+        self.loop, self.writer = make_loop(start, parts, self.orders, self.reports.append)
+
+    def finish(self) -> m.Finished:
+        """Run to the end of the job, or to a stop that was ordered."""
+        try:
+            return self.loop.run()
+        finally:
+            self.writer.close()
+
+    def said(self, kind: type[Any]) -> list[Any]:
+        """The reports of one kind, in order."""
+        return [report for report in self.reports if isinstance(report, kind)]
+
+    @property
+    def losses(self) -> str:
+        """The whole of losses.jsonl."""
+        return (self.directory / "losses.jsonl").read_text()
+
+
+def act_at(window: int, action: m.Action, seq: int = 1) -> m.AppliedAction:
+    """An action of a journal."""
+    return m.AppliedAction(seq=seq, window=window, revision=seq + 1, action=action, request_id=f"request-{seq}")

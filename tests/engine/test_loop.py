@@ -1,0 +1,152 @@
+"""The loop: what a run does between its first and its last window, and that stopping leaves no trace in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.engine import toy
+from tests.engine.runs import Run, act_at
+
+from ampd.core import messages as m
+
+HOUR = {"windows": 40}
+
+
+def test_a_run_completes_with_a_row_for_each_window(tmp_path: Path) -> None:
+    """A job ends after its windows, with a checkpoint and the loss log complete."""
+    run = Run(tmp_path, job=HOUR)
+
+    finished = run.finish()
+
+    assert (finished.result, finished.window) == ("completed", 40)
+    assert len(run.losses.splitlines()) == 40
+    assert run.said(m.Saved)[-1].window == 40
+    assert run.said(m.Snapshot)[-1].job.applied == 40
+
+
+def test_a_stopped_run_resumes_bit_for_bit(tmp_path: Path) -> None:
+    """Stopping in the middle of an epoch and starting again gives the same losses and the same checkpoint."""
+    whole = Run(tmp_path / "whole", job=HOUR, checkpoint={"every_windows": 10})
+    whole.finish()
+
+    first = Run(tmp_path / "parts", job=HOUR, checkpoint={"every_windows": 10})
+    stop_at(first, 13)
+    assert first.finish().result == "stopped"
+    second = Run(tmp_path / "parts", job=HOUR, checkpoint={"every_windows": 10})
+    assert second.said(m.Ready)[0].window == 13
+    second.finish()
+
+    assert second.losses == whole.losses
+    assert saved_files(second) == saved_files(whole)
+
+
+def test_a_killed_run_repeats_from_its_checkpoint(tmp_path: Path) -> None:
+    """Rows written after the last checkpoint are cut back, so a crash leaves neither holes nor doubles."""
+    whole = Run(tmp_path / "whole", job=HOUR, checkpoint={"every_windows": 20})
+    whole.finish()
+
+    crashed = Run(tmp_path / "crashed", job=HOUR, checkpoint={"every_windows": 20})
+    stop_at(crashed, 27, save=False)
+    crashed.finish()
+    again = Run(tmp_path / "crashed", job=HOUR, checkpoint={"every_windows": 20})
+    assert again.said(m.Ready)[0].window == 20
+    again.finish()
+
+    assert again.losses == whole.losses
+
+
+def test_the_journal_repeats_changes_at_their_windows(tmp_path: Path) -> None:
+    """A change and an injected overflow after the last checkpoint come back at exactly the windows they had."""
+    amp = {"init_scale": 128.0}
+    schedule = [
+        act_at(12, m.Configure(changes={"amp.dtype": "float16"}), 1),
+        act_at(15, m.Inject(fault="overflow", windows=2), 2),
+    ]
+    whole = Run(tmp_path / "whole", job=HOUR, amp=amp, schedule=schedule)
+    whole.finish()
+    crashed = Run(tmp_path / "crashed", job=HOUR, amp=amp, schedule=schedule, checkpoint={"every_windows": 14})
+    stop_at(crashed, 20, save=False)
+    crashed.finish()
+    again = Run(tmp_path / "crashed", job=HOUR, amp=amp, schedule=schedule, checkpoint={"every_windows": 14})
+    assert again.said(m.Ready)[0].revision == 2
+    again.finish()
+
+    assert again.losses == whole.losses
+    assert [a.applied.window for a in again.said(m.Applied)] == [15]
+    assert again.said(m.Snapshot)[-1].job.fp32_fallbacks == {"forward": 2}
+
+
+def test_new_actions_wait_for_the_repeated_history(tmp_path: Path) -> None:
+    """An action ordered while history is being repeated comes after it, with the next number."""
+    schedule = [act_at(5, m.Configure(changes={"optim.lr": 0.02}))]
+    run = Run(tmp_path, job=HOUR, schedule=schedule)
+    run.orders.put(m.Act(request_id="new", action=m.Configure(changes={"optim.lr": 0.03})))
+
+    run.finish()
+
+    assert [(a.applied.seq, a.applied.window, a.applied.revision) for a in run.said(m.Applied)] == [(1, 5, 2), (2, 5, 3)]
+
+
+def test_pausing_holds_and_resuming_changes_nothing(tmp_path: Path) -> None:
+    """A paused run takes changes and checkpoints, and goes on with the same losses."""
+    whole = Run(tmp_path / "whole", job=HOUR)
+    whole.finish()
+    paused = Run(tmp_path / "paused", job=HOUR)
+    for order in (m.Pause(request_id="p"), m.Checkpoint(request_id="c"), m.Resume(request_id="r")):
+        paused.orders.put(order)
+
+    paused.finish()
+
+    assert [h.window for h in paused.said(m.Holding)] == [0]
+    assert [g.request_id for g in paused.said(m.Going)] == ["r"]
+    assert "c" in [s.request_id for s in paused.said(m.Saved)]
+    assert paused.losses == whole.losses
+
+
+def test_a_stale_base_is_refused(tmp_path: Path) -> None:
+    """A change made for an older revision changes nothing."""
+    run = Run(tmp_path, job={"windows": 2})
+    run.orders.put(m.Act(request_id="stale", action=m.Configure(changes={"optim.lr": 0.5}, base=7)))
+
+    run.finish()
+
+    (refused,) = run.said(m.Refused)
+    assert (refused.request_id, refused.code) == ("stale", "CONFLICT")
+    assert run.said(m.Snapshot)[-1].revision == 1
+
+
+def test_evaluation_leaves_no_trace(tmp_path: Path) -> None:
+    """Evaluating every few windows changes no loss of the run."""
+    plain = Run(tmp_path / "plain", job=HOUR)
+    plain.finish()
+    watched = Run(tmp_path / "watched", job=HOUR, evaluate={"every_windows": 5})
+    watched.finish()
+
+    assert watched.losses == plain.losses
+    assert [e.window for e in watched.said(m.Evaluated)] == [5, 10, 15, 20, 25, 30, 35, 40]
+
+
+def stop_at(run: Run, window: int, *, save: bool = True) -> None:
+    """Order a stop that arrives while `window - 1` is running."""
+    run.loop._trainer.parts.workload.loss = StopInside(run, window, save=save)
+
+
+class StopInside:
+    """A loss that orders a stop when its window comes."""
+
+    def __init__(self, run: Run, window: int, *, save: bool) -> None:
+        self._run, self._window, self._save = run, window, save
+        self._loss = run.loop._trainer.parts.workload.loss
+
+    def __call__(self, micro_batch):
+        if self._run.loop.window == self._window - 1 and self._run.orders.empty():
+            self._run.orders.put(m.Stop(save=self._save))
+        return self._loss(micro_batch)
+
+
+def saved_files(run: Run) -> dict[str, str]:
+    """The checksums of the last checkpoint, and its plain state."""
+    from ampd.engine import checkpoint
+
+    manifest = checkpoint.verify(checkpoint.listed(run.directory / "checkpoints")[-1])
+    return {**{k: v.sha256 for k, v in manifest.files.items()}, "plain": repr(manifest.plain)}
