@@ -128,6 +128,13 @@ class AMPConfig(Section):
         tuple[Literal["retry", "bfloat16", "float32"], ...],
         live("Rungs that a bad window is replayed at, in this order.", min_length=1, max_length=3),
     ] = ("float32",)
+    replay: Annotated[
+        Literal["auto", "sync", "adaptive"],
+        live("sync: judge each window before the next, one host read. adaptive: none in calm windows, a bad one is replayed one later. auto: adaptive on CUDA with a fused optimizer, else sync."),
+    ] = "auto"
+    risky_windows: Annotated[
+        int, live("In adaptive: windows judged at once after start, resume, change, trouble and growth of the scale; 0 for none.", unit="windows", ge=0)
+    ] = 16
     max_fp32_fallbacks: Annotated[
         int, live("Windows per epoch that may fall back before on_fallback_limit acts.", unit="windows", ge=0)
     ] = 10
@@ -148,7 +155,10 @@ class OptimSection(Section):
     weight_decay: Annotated[
         float, live("Decoupled weight decay (adamw) or L2 penalty (sgd); matrices only.", ge=0, le=10)
     ] = 0.01
-    betas: Annotated[tuple[float, float], fixed("AdamW's averaging coefficients.")] = (0.9, 0.999)
+    betas: Annotated[
+        tuple[Annotated[float, Meta(ge=0, lt=1)], Annotated[float, Meta(ge=0, lt=1)]],
+        fixed("AdamW's averaging coefficients."),
+    ] = (0.9, 0.999)
     eps: Annotated[float, fixed("AdamW's denominator term.", gt=0)] = 1e-8
     momentum: Annotated[float, fixed("SGD's momentum.", ge=0, lt=1)] = 0.9
     fused: Annotated[bool, fixed("Use the fused kernel, which the guard can gate on the device.")] = True

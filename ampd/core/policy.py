@@ -38,3 +38,29 @@ def raise_dtype(precision: Precision, capability: Capability) -> dict[str, Any]:
     if precision is Precision.FLOAT16 and Precision.BFLOAT16 in capability.native:
         return {"amp.dtype": Precision.BFLOAT16.value}
     return {"amp.dtype": Precision.FLOAT32.value}
+
+
+class Calm(msgspec.Struct, frozen=True, kw_only=True):
+    """How risky the next window is, for `amp.replay = "adaptive"`: calm windows are judged one window later.
+
+    A window is risky for a while after start, a change and any trouble, and after the scale grew. A resumed run takes up
+    its saved state instead of starting anew, or it would settle windows in another order than a run never stopped.
+    The host knows a verdict one window late, so growth is expected from the count of good windows, not observed.
+    """
+
+    risky_left: int
+    good_in_row: int = 0
+
+    def after(self, *, was_finite: bool, amp: AMPConfig) -> Calm:
+        """What is known once a window's verdict is."""
+        if not was_finite:
+            return Calm(risky_left=amp.risky_windows)
+        return Calm(risky_left=max(0, self.risky_left - 1), good_in_row=self.good_in_row + 1)
+
+    def is_risky(self, amp: AMPConfig) -> bool:
+        """Whether to judge the next window at once; `risky_windows = 0` never does."""
+        since_growth = (self.good_in_row + 1) % amp.growth_interval
+        grew = self.good_in_row + 1 >= amp.growth_interval and since_growth <= min(
+            amp.risky_windows, amp.growth_interval - 1
+        )
+        return amp.risky_windows > 0 and (self.risky_left > 0 or grew)

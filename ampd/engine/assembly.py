@@ -57,7 +57,12 @@ def assemble(config: JobConfig, device: torch.device, emit: Callable[[Report], N
 
 
 def equip(
-    config: JobConfig, workload: Workload, device: torch.device, emit: Callable[[Report], None], *, host_rng: bool = False
+    config: JobConfig,
+    workload: Workload,
+    device: torch.device,
+    emit: Callable[[Report], None],
+    *,
+    host_rng: bool = False,
 ) -> Parts:
     """Give a workload what it needs to be trained: device, buffers that rewind, stages, an optimizer."""
     injector = Injector()
@@ -66,7 +71,13 @@ def equip(
     parameters = [p for p in model.parameters() if p.requires_grad]
     ledger = Ledger()
     context = StageContext(
-        config=config, model=model, parameters=parameters, device=device, rewind=rewind, ledger=ledger, emit=emit
+        config=config,
+        model=model,
+        parameters=parameters,
+        device=device,
+        rewind=rewind,
+        ledger=ledger,
+        emit=emit,
     )
     stages = build_stages(config, context)
     runs = FaultyWorkload(workload, injector) if config.inject.allowed else workload

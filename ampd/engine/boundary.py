@@ -65,6 +65,12 @@ class Boundary:
         self._schedule = deque(action for action in schedule if action.seq > self.live.seq)
         self._pending = deque(pending)
 
+    def has_work(self, window: int) -> bool:
+        """Whether crossing into `window` would do anything."""
+        is_due = bool(self._schedule) and self._schedule[0].window <= window
+        waits = bool(self._pending or self.requested or self.hold_reason or self.failure)
+        return is_due or waits or not self._orders.empty()
+
     def cross(self, window: int) -> None:
         """Apply everything that is due before `window`; other orders are left in `requested`. Never blocks."""
         while self._schedule and self._schedule[0].window <= window:

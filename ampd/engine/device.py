@@ -52,17 +52,11 @@ def memory_in_use(device: torch.device) -> dict[str, float]:
 
 
 def _cuda_capability(device: torch.device) -> Capability:
-    native, emulated = [Precision.FLOAT16], []
     # The plain question answers True on cards that only emulate it (T4, V100).
     has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    (native if has_bfloat16 else emulated).append(Precision.BFLOAT16)
+    answers = {Precision.BFLOAT16: has_bfloat16, Precision.FLOAT16: True}
     major, minor = torch.cuda.get_device_capability(device)
-    return Capability(
-        device=torch.cuda.get_device_name(device),
-        native=tuple(native),
-        emulated=tuple(emulated),
-        detail=f"sm_{major}{minor}",
-    )
+    return _capability(torch.cuda.get_device_name(device), answers, f"sm_{major}{minor}")
 
 
 def _cpu_capability() -> Capability:

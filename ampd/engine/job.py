@@ -40,9 +40,9 @@ def make_loop(
     boundary = Boundary(trainer, orders, report, config)
     state = _newest_state(writer, report)
     position = state["position"] if state is not None else {"window": 0, "row_bytes": 0}
+    boundary.resume(state["live"] if state is not None else None, start.schedule, start.pending)
     if state is not None:
         trainer.load_state_dict(state)
-    boundary.resume(state["live"] if state is not None else None, start.schedule, start.pending)
     writer.start(position["row_bytes"])
     _warn_of_emulation(trainer, report)
     report(_ready(trainer, boundary, position["window"], resumed=state is not None))

@@ -12,7 +12,7 @@ It blocks only when it is paused, and for the last checkpoint.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 import msgspec
@@ -60,18 +60,22 @@ class Loop:
                     return finished
                 window = next(feed)
                 self._watch.lap("data")
-                record = self._trainer.step(window)
+                records = self._trainer.step(window)
+                self.window += 1
                 self._watch.lap("train")
-                self._account(record)
+                self._account(records)
         finally:
             feed.close()
 
-    def _account(self, record: WindowRecord) -> None:
-        self.window += 1
-        self._telemetry.record(record, self._revision)
-        self._boundary.judge(record)
+    def _account(self, records: Sequence[WindowRecord]) -> None:
+        for record in records:
+            self._telemetry.record(record)
+            self._boundary.judge(record)
+        self._telemetry.push_if_due(self.window, self._revision)
 
     def _cross_boundary(self) -> None:
+        if self._is_eventful():
+            self._account(self._trainer.drain())
         self._boundary.cross(self.window)
         self._serve_requests()
         if self._boundary.hold_reason:
@@ -81,6 +85,19 @@ class Loop:
             self._do_what_is_due()
         if self._wanted_saves and not self._writer.is_saving:
             self._save(self._wanted_saves.pop(0))
+
+    def _is_eventful(self) -> bool:
+        """Something may happen at this boundary that needs every window settled."""
+        config, window = self._trainer.config, self.window
+        return (
+            self._boundary.has_work(window)
+            or bool(self._wanted_saves or self._stop)
+            or window >= self._trainer.total_windows
+            or window % self._trainer.parts.workload.windows_per_epoch == 0
+            or window % config.checkpoint.every_windows == 0
+            or bool(config.evaluate.every_windows)
+            and window % config.evaluate.every_windows == 0
+        )
 
     def _do_what_is_due(self) -> None:
         config = self._trainer.config

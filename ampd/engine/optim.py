@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import nn, optim
+from torch import Tensor, nn, optim
 
 from ampd.core.config import OptimSection
 
@@ -20,7 +20,24 @@ def build_optimizer(section: OptimSection, model: nn.Module) -> optim.Optimizer:
     return optim.AdamW(groups, lr=section.lr, betas=section.betas, eps=section.eps, fused=section.fused)
 
 
-def set_rates(optimizer: optim.Optimizer, lr: float, section: OptimSection) -> None:
+def can_be_gated(optimizer: optim.Optimizer) -> bool:
+    """Whether a flag on the device can keep this optimizer from stepping: torch's fused AdamW, Adam, SGD, Adagrad."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+
+
+def gated_step(optimizer: optim.Optimizer, found: Tensor) -> None:
+    """A step that does nothing where `found` ((1,) float32, exactly 0 or 1) is 1; no host sync.
+
+    The fused kernels take back their step counter by the flag's value, so 2 would move it backwards.
+    """
+    optimizer.found_inf, optimizer.grad_scale = found.reshape(()), None  # type: ignore[attr-defined]  # torch's own AMP protocol
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.found_inf, optimizer.grad_scale  # type: ignore[attr-defined]
+
+
+def set_rates(optimizer: optim.Optimizer, lr: float | Tensor, section: OptimSection) -> None:
     """Put the window's rate and the live weight decay into every group."""
     for group in optimizer.param_groups:
         group["lr"] = lr

@@ -52,6 +52,15 @@ class Stateful(Protocol):
 
 
 @runtime_checkable
+class Settling(Protocol):
+    """A stage that wants to see a deferred outcome once more, when its figures have arrived and were good."""
+
+    def settled(self, outcome: Outcome) -> None:
+        """The outcome with its verdict FINITE; its window was applied a window ago."""
+        ...
+
+
+@runtime_checkable
 class Resettable(Protocol):
     """A stage that `ampctl reset scaler` puts back to where it began."""
 

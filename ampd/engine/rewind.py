@@ -14,22 +14,13 @@ from __future__ import annotations
 import importlib
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ampd.engine.mark import Mark
 from ampd.engine.workload import Capturing, Workload
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A point to go back to; `rng` is empty where no replay can follow."""
-
-    buffers: tuple[Tensor, ...]
-    rng: Mapping[str, Any]
-    workload: Mapping[str, Any] | None
 
 
 class Rewind:
@@ -47,20 +38,24 @@ class Rewind:
         """The present state; `rng` False leaves the generators out, where nothing will be replayed."""
         return Mark(
             buffers=self._buffers.copy(),
-            rng=self.generators() if rng else {},
+            generators=self.generators() if rng else {},
             workload=self._workload.capture() if self._workload is not None else None,
         )
 
     def restore(self, mark: Mark) -> None:
         """Go back to `mark`; it stays usable."""
         self.restore_buffers(mark)
-        self.set_generators(mark.rng)
+        self.set_generators(mark.generators)
         if self._workload is not None and mark.workload is not None:
             self._workload.restore(dict(mark.workload))
 
     def restore_buffers(self, mark: Mark) -> None:
         """Put back the buffers alone: what a window that was not applied must not leave behind."""
         self._buffers.paste(mark.buffers)
+
+    def select_buffers(self, found: Tensor, mark: Mark) -> None:
+        """Put the buffers back where `found` is 1, on the device; no host sync."""
+        self._buffers.select(found, mark.buffers)
 
     def generators(self) -> dict[str, Any]:
         """The states of every generator that a replay draws from; tensors, or plain data that JSON can hold."""
@@ -110,6 +105,13 @@ class FlatBuffers:
             flat.copy_(content)
         for module, name, view in self._views:
             module._buffers[name] = view
+
+    def select(self, found: Tensor, contents: Sequence[Tensor]) -> None:
+        """Write back what `copy` gave where `found` (a (1,) flag) is 1; a select, since 0 times NaN is NaN."""
+        if not self._is_gathered():
+            self._gather()
+        for flat, content in zip(self._flats, contents, strict=True):
+            torch.where(found.to(torch.bool), content, flat, out=flat)
 
     def _is_gathered(self) -> bool:
         return all(module._buffers[name] is view for module, name, view in self._views)

@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from ampd.core import messages as m
 from ampd.core.ledger import Counts, WindowRecord
 from ampd.engine.device import memory_in_use
@@ -33,8 +35,8 @@ class Telemetry:
         self._last_finite: WindowRecord | None = None
         self._pushed = 0.0
 
-    def record(self, record: WindowRecord, revision: int) -> None:
-        """Take in one window; pushes rows and a snapshot when it is time to."""
+    def record(self, record: WindowRecord) -> None:
+        """Take in one window; reports trouble at once."""
         self._rows.append(record)
         if (
             record.scale is not None
@@ -47,9 +49,12 @@ class Telemetry:
             self._last_finite = record
         if record.replays or record.skipped is not None:
             self._report_trouble(record)
+
+    def push_if_due(self, window: int, revision: int) -> None:
+        """Hand over rows and a snapshot, a few times a second."""
         if time.perf_counter() - self._pushed >= _PUSH_SECONDS:
             self.flush()
-            self.push(record.window + 1, revision)
+            self.push(window, revision)
 
     def flush(self) -> None:
         """Hand the rows so far to the writer."""
@@ -66,7 +71,7 @@ class Telemetry:
                 rank=0, window=window, total_windows=trainer.total_windows, revision=revision,
                 epoch=window // trainer.parts.workload.windows_per_epoch, precision=trainer.precision,
                 counts=ledger.job.minus(self._base), job=ledger.job.copy(), span=ledger.span,
-                span_scale=ledger.scale, span_loss=ledger.loss, loss=last.loss if last else None,
+                span_scale=msgspec.structs.replace(ledger.scale), span_loss=msgspec.structs.replace(ledger.loss), loss=last.loss if last else None,
                 grad_norm=last.grad_norm if last else None, lr=trainer.next_lr,
                 scale=self._last.scale if self._last else None, seconds=dict(self._watch.seconds),
                 memory=memory_in_use(trainer.parts.device), figures=self.figures,

@@ -2,28 +2,39 @@
 
 A trainer knows nothing of orders, files or links; `Boundary` decides what happens between windows and `Loop` drives
 both. Its whole state goes through `state_dict`, so that a trainer that loads it continues bit for bit.
+
+Two modes. *sync*: a window's verdict is read before the next one begins. *adaptive*: in calm windows it is not; the
+commit is gated on the device, and the host learns the verdict at a constant lag of one, when the next window is queued
+already. A window that turns out bad then is run again through the whole pipeline and applied after its successor,
+which is a valid step since the bad one changed nothing. Adaptive needs an optimizer that can be gated, and a workload
+whose state is all in its model (what `capture` holds cannot be put back on the device).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor
 
 from ampd.core.config import JobConfig
 from ampd.core.ledger import Ledger, WindowRecord
+from ampd.core.messages import Fault
+from ampd.core.policy import Calm
 from ampd.core.precision import Capability, Choice, Precision, choose
 from ampd.core.schedule import learning_rate
 from ampd.engine.assembly import Parts
 from ampd.engine.execute import clear_gradients
-from ampd.engine.optim import set_rates
-from ampd.engine.pipeline import Configurable, Resettable, Stateful
+from ampd.engine.optim import can_be_gated, gated_step, set_rates
+from ampd.engine.pipeline import Configurable, Resettable, Settling, Stateful
 from ampd.engine.stages.autocast import forward_context
-from ampd.engine.window import Attempt, Outcome, Verdict, Window
+from ampd.engine.stages.scaler import settle
+from ampd.engine.window import Attempt, Outcome, Verdict, Window, flag_of
 from ampd.engine.workload import Capturing, Evaluating
-from ampd.errors import PipelineError
+from ampd.errors import ConfigError, PipelineError
 
 
 class Trainer:
@@ -35,6 +46,16 @@ class Trainer:
         self.capability = capability
         self.total_windows = total_windows
         self.choice = self.choose(config)
+        self._pending: Pending | None = None
+        self._calm = Calm(risky_left=config.amp.risky_windows)
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether calm windows are judged one window late."""
+        asked = self.config.amp.replay
+        return asked == "adaptive" or (
+            asked == "auto" and self.parts.device.type == "cuda" and self._can_defer()
+        )
 
     @property
     def ledger(self) -> Ledger:
@@ -58,11 +79,21 @@ class Trainer:
 
     def configure(self, config: JobConfig) -> None:
         """Take over a configuration between windows; raises ConfigError with nothing changed."""
+        assert self._pending is None, "configuration changes only between settled windows"
         choice = self.choose(config)
+        if config.amp.replay == "adaptive" and not self._can_defer():
+            raise ConfigError(
+                'amp.replay = "adaptive" needs a fused optimizer and a workload without capture()',
+                field="amp.replay", hint='use "sync" or "auto", or optim.fused = true in the job file',
+            )  # fmt: skip
         self.config, self.choice = config, choice
+        self._calm = Calm(risky_left=config.amp.risky_windows)
         for _name, _slot, stage in self.parts.stages:
             if isinstance(stage, Configurable):
                 stage.configure(config)
+
+    def _can_defer(self) -> bool:
+        return can_be_gated(self.parts.optimizer) and not isinstance(self.parts.workload, Capturing)
 
     def reset_scale(self) -> None:
         """Put every stage that can be reset (the loss scale) back to where it began."""
@@ -70,20 +101,29 @@ class Trainer:
             if isinstance(stage, Resettable):
                 stage.reset()
 
-    def step(self, window: Window) -> WindowRecord:
-        """Run a window to its end: applied or not, and entered in the ledger. One host sync per attempt."""
+    def step(self, window: Window) -> list[WindowRecord]:
+        """Run a window; returns the records of the windows that are settled by now, in order.
+
+        Judged at once (sync, or risky): this window's, after one host sync per attempt. Deferred: the one before it,
+        whose figures have arrived meanwhile; where it was bad, it is replayed now and both are settled.
+        """
         self.parts.injector.enter()
-        lr = self.next_lr
-        outcome = self.parts.pipeline(Attempt(window=window, precision=self.precision))
-        if outcome.verdict is Verdict.FINITE:
-            self._commit(lr)
-        elif outcome.verdict is not Verdict.NONFINITE:
-            raise PipelineError(
-                f"window {window.number} came out {outcome.verdict.value}; slot SCALE must judge every attempt"
-            )
-        record = self._record(outcome, lr)
-        self.ledger.record(record)
-        return record
+        if not self._may_defer():
+            records = self.drain()
+            return [*records, self._finish(self.parts.pipeline(self._attempt(window)), self.next_lr)]
+        outcome = self.parts.pipeline(replace(self._attempt(window), is_deferred=True))
+        before, self._pending = self._pending, None
+        self._commit(outcome, self.next_lr if before is None else self._rate_after(before))
+        if outcome.verdict is not Verdict.PENDING:
+            return [*self._settle([before] if before else []), self._enter(outcome, self.next_lr)]
+        return self._advance(
+            before, Pending(outcome=outcome, lr=self.next_lr, fault=self.parts.injector.active)
+        )
+
+    def drain(self) -> list[WindowRecord]:
+        """Settle the window that is pending, if one is; waits for the device."""
+        before, self._pending = self._pending, None
+        return self._settle([before] if before else [])
 
     def evaluate(self) -> Mapping[str, float]:
         """The workload's figures on held-out data, at the present precision; leaves no trace in the run."""
@@ -100,7 +140,9 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Copies on the host of everything that the next window depends on; syncs with the device."""
+        assert self._pending is None, "only settled windows are saved"
         parts = self.parts
+        set_rates(parts.optimizer, self.next_lr, self.config.optim)  # an adaptive step leaves a tensor there
         optimizer = parts.optimizer.state_dict()
         state = {
             "model": parts.model.state_dict(),
@@ -113,6 +155,7 @@ class Trainer:
             "workload": parts.workload.capture() if isinstance(parts.workload, Capturing) else {},
             "injector": parts.injector.state_dict(),
             "ledger": msgspec.to_builtins(parts.ledger),
+            "calm": msgspec.to_builtins(self._calm),
         }
         copied: dict[str, Any] = _on_host(state)
         return copied
@@ -132,21 +175,109 @@ class Trainer:
             parts.workload.restore(state["workload"])
         parts.injector.load_state_dict(state["injector"])
         _load_ledger(parts.ledger, state["ledger"])
+        self._calm = msgspec.convert(state["calm"], Calm)
         parts.rewind.set_generators(state["generators"])
 
-    def _commit(self, lr: float) -> None:
-        set_rates(self.parts.optimizer, lr, self.config.optim)
-        self.parts.optimizer.step()
+    def _attempt(self, window: Window) -> Attempt:
+        return Attempt(window=window, precision=self.precision)
+
+    def _may_defer(self) -> bool:
+        return self.is_adaptive and not self._calm.is_risky(self.config.amp)
+
+    def _advance(self, before: Pending | None, now: Pending) -> list[WindowRecord]:
+        """Settle the window before this one; if it was bad, this one at once as well."""
+        if before is None:
+            self._pending = now
+            return []
+        outcome = settle(before.outcome)
+        if outcome.verdict is not Verdict.FINITE:
+            return self._settle([before, now])
+        records = [self._enter_late(outcome, before.lr)]
+        self._pending = replace(now, lr=self.next_lr)
+        return records
+
+    def _settle(self, pending: Sequence[Pending]) -> list[WindowRecord]:
+        """Enter pending windows in order; the bad ones are run again, after all that were good have been applied."""
+        outcomes = [settle(entry.outcome) for entry in pending]
+        ahead = sum(outcome.verdict is Verdict.FINITE for outcome in outcomes)
+        records = []
+        for entry, outcome in zip(pending, outcomes, strict=True):
+            if outcome.verdict is Verdict.FINITE:
+                ahead -= 1
+                records.append(self._enter_late(outcome, entry.lr))
+            else:
+                records.append(self._run_again(outcome, entry.fault, ahead))
+        return records
+
+    def _run_again(self, failed: Outcome, fault: Fault | None, ahead: int) -> WindowRecord:
+        """A window that turned out bad, through the whole pipeline; `ahead` later ones are applied but not entered."""
+        today, self.parts.injector.active = self.parts.injector.active, fault
+        outcome = self.parts.pipeline(replace(self._attempt(failed.attempt.window), resolves=failed))
+        self.parts.injector.active = today
+        return self._finish(
+            outcome, learning_rate(self.config.optim, self.ledger.job.applied + ahead, self.total_windows)
+        )
+
+    def _enter_late(self, outcome: Outcome, lr: float) -> WindowRecord:
+        """Enter a window that was applied while it was pending."""
+        for _name, _slot, stage in self.parts.stages:
+            if isinstance(stage, Settling):
+                stage.settled(outcome)
+        limit = self.config.clip.max_norm
+        was_clipped = outcome.clipped and limit is not None and outcome.norm + 1e-6 > limit
+        return self._enter(replace(outcome, clipped=was_clipped), lr)
+
+    def _finish(self, outcome: Outcome, lr: float) -> WindowRecord:
+        """Commit a judged outcome, and enter it."""
+        self._commit(outcome, lr)
+        return self._enter(outcome, lr)
+
+    def _commit(self, outcome: Outcome, lr: float | Tensor) -> None:
+        """The one place of `optimizer.step()`: applied if finite, gated by its flag on the device if pending."""
+        optimizer = self.parts.optimizer
+        match outcome.verdict:
+            case Verdict.FINITE:
+                set_rates(optimizer, lr, self.config.optim)
+                optimizer.step()
+            case Verdict.PENDING:
+                set_rates(optimizer, lr, self.config.optim)
+                gated_step(optimizer, flag_of(outcome))
+            case Verdict.UNJUDGED:
+                raise PipelineError(
+                    f"window {outcome.attempt.window.number} was not judged; slot SCALE must judge attempts"
+                )
         clear_gradients(self.parts.parameters)
 
-    def _record(self, outcome: Outcome, lr: float) -> WindowRecord:
+    def _rate_after(self, before: Pending) -> float | Tensor:
+        """The rate after a window whose verdict the host does not know: chosen on the device by its flag."""
+        applied = self.ledger.job.applied
+        if_bad, if_good = (
+            learning_rate(self.config.optim, n, self.total_windows) for n in (applied, applied + 1)
+        )
+        if if_bad == if_good:
+            return if_good
+        return torch.where(flag_of(before.outcome).reshape(()).ne(0), if_bad, if_good)
+
+    def _enter(self, outcome: Outcome, lr: float) -> WindowRecord:
         window = outcome.attempt.window
         is_applied = outcome.verdict is Verdict.FINITE
-        return WindowRecord(
+        record = WindowRecord(
             window=window.number, epoch=window.epoch, loss=outcome.loss, precision=outcome.attempt.precision,
             first=self.precision, lr=lr, grad_norm=outcome.norm, scale=outcome.scale, replays=outcome.replays,
             skipped=None if is_applied else outcome.cause, clipped=outcome.clipped, samples=window.samples, tokens=window.tokens,
         )  # fmt: skip
+        self._calm = self._calm.after(was_finite=is_applied and not outcome.replays, amp=self.config.amp)
+        self.ledger.record(record)
+        return record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A window whose commit was gated on the device and whose verdict the host has not read."""
+
+    outcome: Outcome
+    lr: float
+    fault: Fault | None
 
 
 def _on_host(node: Any) -> Any:

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from ampd.core.ledger import Cause
 from ampd.core.precision import Precision
+from ampd.engine.letter import Letter
+from ampd.engine.mark import Mark
+from ampd.errors import PipelineError
 
 ForwardContext = Callable[[], AbstractContextManager[object]]
 
@@ -70,7 +73,9 @@ class Attempt:
     """One execution of a window: at which precision, in which context, with which loss scale.
 
     CAST fills `forward_context`, SCALE fills `loss_scale` (a one-element float32 tensor on the device, or None for an
-    unscaled loss). `rung` is 0 for the first attempt and counts replays.
+    unscaled loss). `rung` is 0 for the first attempt and counts replays. `is_deferred` asks for a PENDING verdict,
+    which the host reads one window later; an attempt that settles a pending outcome which came out bad carries it
+    in `resolves`, and RECOVER then begins with the replay. `split` divides each micro-batch, for want of memory.
     """
 
     window: Window
@@ -78,10 +83,15 @@ class Attempt:
     forward_context: ForwardContext = nullcontext
     loss_scale: Tensor | None = None
     rung: int = 0
+    is_deferred: bool = False
+    resolves: Outcome | None = None
+    split: int = 1
 
     def at(self, precision: Precision) -> Attempt:
         """The next attempt at the same window, one rung down the ladder."""
-        return replace(self, precision=precision, rung=self.rung + 1)
+        return replace(
+            self, precision=precision, rung=self.rung + 1, loss_scale=None, is_deferred=False, resolves=None
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +99,9 @@ class Outcome:
     """What an attempt gave. Gradients are in the parameters' `.grad`, unscaled once SCALE has judged.
 
     `losses`: (micro-batches,) float32, unscaled, on the device. `grad_norm`: scalar, over all gradients after
-    unscaling, before clipping. `loss` and `norm` are their host copies where the host has read them, and
-    `replays` the rungs tried so far, oldest first.
+    unscaling, before clipping. `loss`, `norm` and `scale` are their host copies where the host has read them, and
+    `replays` the rungs tried so far, oldest first. A PENDING outcome has `found` (a (1,) float32 flag on the device,
+    exactly 0 or 1, which gates its commit), the `letter` in which its figures travel, and the `mark` to go back to.
     """
 
     attempt: Attempt
@@ -103,3 +114,15 @@ class Outcome:
     cause: Cause | None = None
     replays: tuple[tuple[Cause, str], ...] = ()
     clipped: bool = False
+    found: Tensor | None = None
+    letter: Letter | None = None
+    mark: Mark | None = None
+
+
+def flag_of(outcome: Outcome) -> Tensor:
+    """The device flag of a pending outcome; raises PipelineError where a stage left it out."""
+    if outcome.found is None:
+        raise PipelineError(
+            "a pending outcome came without its flag; the stage in slot SCALE must set `found`"
+        )
+    return outcome.found

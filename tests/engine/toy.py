@@ -26,10 +26,10 @@ class Toy:
 
     windows_per_epoch = 8
 
-    def __init__(self, seed: int = 1, micro_batches: int = 3, width: int = 16) -> None:
+    def __init__(self, seed: int = 1, micro_batches: int = 3, width: int = 16, dropout: float = 0.2) -> None:
         torch.manual_seed(seed)
         self.model = nn.Sequential(
-            nn.Linear(8, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.2), nn.Linear(width, 1)
+            nn.Linear(8, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1)
         )
         self.micro_batches = micro_batches
 
@@ -80,14 +80,14 @@ def window(number: int, workload: Any = None, epoch: int = 0) -> Window:
 
 
 def run(subject: Trainer, numbers: range, faults: dict[int, m.Fault] | None = None) -> list[WindowRecord]:
-    """Train some windows, with faults injected into those that are named."""
-    records = []
+    """Train some windows, with faults injected into those that are named; returns when all are settled."""
+    records: list[WindowRecord] = []
     for number in numbers:
         if faults and number in faults:
             subject.parts.injector.arm(faults[number], 1)
-        records.append(subject.step(window(number, subject.parts.workload)))
+        records += subject.step(window(number, subject.parts.workload))
         assert subject.ledger.job.is_balanced
-    return records
+    return records + subject.drain()
 
 
 def state_bytes(subject: Trainer) -> dict[str, bytes]:

@@ -5,11 +5,15 @@
 A bad loss skips the `retry` rung: the scale multiplies after the loss, so a smaller one cannot help. What is still
 bad in float32 is a fault of the data or the model; it keeps its NONFINITE verdict, and its trace in module buffers is
 wiped. The cause is a classification by evidence, not a proof: see `_cause_of`.
+
+A deferred window passes with its verdict PENDING, its buffers selected by the flag on the device; if it turns out bad
+it comes back once more (`resolves`) and is replayed after the window that followed it.
 """
 
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 from ampd.core.config import AMPConfig, JobConfig
@@ -18,9 +22,10 @@ from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
 from ampd.engine.float32 import true_float32
 from ampd.engine.pipeline import Proceed
-from ampd.engine.rewind import Mark, Rewind
+from ampd.engine.mark import Mark
+from ampd.engine.rewind import Rewind
 from ampd.engine.stages.context import StageContext
-from ampd.engine.window import Attempt, Outcome, Verdict
+from ampd.engine.window import Attempt, Outcome, Verdict, flag_of
 from ampd.errors import PipelineError
 
 _WIDTH = {Precision.FLOAT16: 0, Precision.BFLOAT16: 1, Precision.FLOAT32: 2}  # by range of the exponent
@@ -34,12 +39,33 @@ class Fallback:
         self._rewind = rewind
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
-        rungs = rungs_of(self.amp, attempt.precision)
-        mark = self._rewind.mark(rng=bool(rungs))
-        outcome = _judged(proceed(attempt))
-        if outcome.verdict is Verdict.FINITE:
-            return outcome
-        for rung in rungs:
+        if attempt.resolves is not None:
+            return self._settle(attempt.resolves, proceed)
+        mark = self._rewind.mark(rng=bool(rungs_of(self.amp, attempt.precision)))
+        outcome = _known(proceed(attempt))
+        match outcome.verdict:
+            case Verdict.FINITE:
+                return outcome
+            case Verdict.PENDING:
+                self._rewind.select_buffers(flag_of(outcome), mark)
+                return replace(outcome, mark=mark)
+        return self._descend(outcome, mark, proceed)
+
+    def configure(self, config: JobConfig) -> None:
+        """Take over the ladder."""
+        self.amp = config.amp
+
+    def _settle(self, failed: Outcome, proceed: Proceed) -> Outcome:
+        """Replay a window that turned out bad after the next one: from today's buffers, with that day's randomness."""
+        today = self._rewind.mark()
+        that_day = failed.mark or today
+        outcome = self._descend(failed, replace(today, generators=that_day.generators), proceed)
+        self._rewind.set_generators(today.generators)
+        return outcome
+
+    def _descend(self, outcome: Outcome, mark: Mark, proceed: Proceed) -> Outcome:
+        """Down the ladder until an attempt is finite; the buffers are put back where none is."""
+        for rung in rungs_of(self.amp, outcome.attempt.precision):
             if rung != "retry" or math.isfinite(outcome.loss):
                 outcome = self._replay(outcome, rung, mark, proceed)
             if outcome.verdict is Verdict.FINITE:
@@ -47,19 +73,11 @@ class Fallback:
         self._rewind.restore_buffers(mark)
         return _with_cause_of_failure(outcome)
 
-    def configure(self, config: JobConfig) -> None:
-        """Take over the ladder."""
-        self.amp = config.amp
-
     def _replay(self, failed: Outcome, rung: str, mark: Mark, proceed: Proceed) -> Outcome:
         self._rewind.restore(mark)
         precision = failed.attempt.precision if rung == "retry" else Precision(rung)
-        again = replace(failed.attempt.at(precision), loss_scale=None)
-        if precision is Precision.FLOAT32:
-            with true_float32():
-                outcome = _judged(proceed(again))
-        else:
-            outcome = _judged(proceed(again))
+        with true_float32() if precision is Precision.FLOAT32 else nullcontext():
+            outcome = _known(proceed(failed.attempt.at(precision)))
         return replace(outcome, replays=(*failed.replays, (_cause_of(failed), rung)), scale=failed.scale)
 
 
@@ -97,7 +115,7 @@ def _with_cause_of_failure(outcome: Outcome) -> Outcome:
     return replace(outcome, cause=Cause.MODEL if is_clean else Cause.DATA)
 
 
-def _judged(outcome: Outcome) -> Outcome:
+def _known(outcome: Outcome) -> Outcome:
     if outcome.verdict is Verdict.UNJUDGED:
         raise PipelineError("an attempt came back unjudged; the stage in slot SCALE must set the verdict")
     return outcome

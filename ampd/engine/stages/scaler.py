@@ -1,7 +1,8 @@
 """SCALE: scales the loss in float16, unscales the gradients, and judges every attempt in every precision.
 
 The guard is the same for float16, bfloat16 and float32: an attempt is FINITE only if every loss and the norm of all
-gradients after unscaling are. Judging reads the device once: losses, norm and scale in one small tensor.
+gradients after unscaling are. Judging reads the device once: losses, norm and scale in one small tensor. A deferred attempt
+is judged on the device instead: its flag gates the commit, and the same tensor travels to the host in a letter.
 
 A parked scale: attempts at other precisions neither use nor move the scale, so float16 -> bfloat16 -> float16 goes on
 where it was. A replay never moves it either: one back-off per bad window, however many rungs.
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from ampd.core.config import JobConfig
 from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
+from ampd.engine.letter import Letters
 from ampd.engine.pipeline import Proceed
 from ampd.engine.scale import LossScale
 from ampd.engine.stages.context import StageContext
@@ -33,6 +35,7 @@ class Scaler:
         self.amp = config.amp
         self.scale = LossScale(config.amp.init_scale, device)
         self._parameters = parameters
+        self._letters = Letters(device)
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
         scaled = self.scales(attempt.precision)
@@ -40,9 +43,16 @@ class Scaler:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         found = self.scale.unscale(gradients) if scaled else None
         norm = total_norm(gradients)
-        judged = self._judge(outcome, norm, scaled)
+        figures = torch.cat((outcome.losses, norm.reshape(1), self.scale.value))
+        if attempt.is_deferred:
+            judged = self._defer(outcome, norm, figures)
+        else:
+            judged = judge(replace(outcome, grad_norm=norm), figures.tolist(), scaled=scaled)
         if found is not None and attempt.rung == 0:
-            self.scale.update(found.fill_(float(judged.verdict is Verdict.NONFINITE)), self.amp)
+            bad = (
+                judged.found if judged.found is not None else found.fill_(judged.verdict is Verdict.NONFINITE)
+            )
+            self.scale.update(bad, self.amp)
         return judged
 
     def scales(self, precision: Precision) -> bool:
@@ -66,20 +76,31 @@ class Scaler:
         """Go on exactly from a saved scale."""
         self.scale.load_state_dict(state)
 
-    def _judge(self, outcome: Outcome, norm: Tensor, scaled: bool) -> Outcome:
-        """The verdict, by the one host read of a window."""
-        *losses, norm_read, scale_read = torch.cat(
-            (outcome.losses, norm.reshape(1), self.scale.value)
-        ).tolist()
-        is_finite = math.isfinite(norm_read) and all(map(math.isfinite, losses))
+    def _defer(self, outcome: Outcome, norm: Tensor, figures: Tensor) -> Outcome:
+        """PENDING, with the flag on the device; x - x is 0 for every finite x and NaN for the others."""
+        found = (figures - figures).sum().ne(0).to(torch.float32).reshape(1)
         return replace(
-            outcome,
-            verdict=Verdict.FINITE if is_finite else Verdict.NONFINITE,
-            grad_norm=norm,
-            norm=norm_read,
-            loss=losses[0] if len(losses) == 1 else sum(losses) / len(losses),
-            scale=scale_read if scaled else None,
+            outcome, verdict=Verdict.PENDING, grad_norm=norm, found=found, letter=self._letters.post(figures)
         )
+
+
+def judge(outcome: Outcome, figures: list[float], *, scaled: bool) -> Outcome:
+    """The verdict from figures on the host: the losses, then norm and scale."""
+    *losses, norm, scale = figures
+    is_finite = math.isfinite(norm) and all(map(math.isfinite, losses))
+    return replace(
+        outcome,
+        verdict=Verdict.FINITE if is_finite else Verdict.NONFINITE,
+        loss=losses[0] if len(losses) == 1 else sum(losses) / len(losses),
+        norm=norm,
+        scale=scale if scaled else None,
+    )
+
+
+def settle(outcome: Outcome) -> Outcome:
+    """A pending outcome with the verdict that its letter brought; waits for the letter only."""
+    assert outcome.letter is not None, "a pending outcome has a letter"
+    return judge(outcome, outcome.letter.read(), scaled=outcome.attempt.loss_scale is not None)
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:

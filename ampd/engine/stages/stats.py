@@ -7,7 +7,7 @@ from ampd.core.ledger import Ledger
 from ampd.core.spec import NoOptions
 from ampd.engine.pipeline import Proceed
 from ampd.engine.stages.context import StageContext
-from ampd.engine.window import Attempt, Outcome
+from ampd.engine.window import Attempt, Outcome, Verdict
 
 
 class Stats:
@@ -19,9 +19,14 @@ class Stats:
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
         outcome = proceed(attempt)
-        if self.is_tracking:
+        if self.is_tracking and outcome.verdict is not Verdict.PENDING:
             self._ledger.observe(outcome.loss, outcome.scale)
         return outcome
+
+    def settled(self, outcome: Outcome) -> None:
+        """Take in a pending outcome whose figures have arrived and were good."""
+        if self.is_tracking:
+            self._ledger.observe(outcome.loss, outcome.scale)
 
     def configure(self, config: JobConfig) -> None:
         """Start or stop tracking."""
