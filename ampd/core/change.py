@@ -7,6 +7,7 @@ given, what was expected and what to do; a change either yields a whole valid co
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 import typing
@@ -91,6 +92,14 @@ def change(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
     return build(document, where="change")
 
 
+def override(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
+    """`config` with any keys changed, live or not: for the command line, before anything runs."""
+    document = msgspec.to_builtins(config)
+    for name, value in changes.items():
+        _put(document, keys.resolve(name).path, value)
+    return build(document, where="--set")
+
+
 def differences(old: JobConfig, new: JobConfig) -> tuple[Difference, ...]:
     """The keys in which two configurations differ."""
     pairs = ((path, keys.value_of(old, path), keys.value_of(new, path)) for path in keys.table())
@@ -106,6 +115,7 @@ def check(config: JobConfig) -> None:
             hint="for example: windows = 1000",
         )
     _check_scales(config.amp)
+    _check_finite(config)
 
 
 def preset(name: str) -> Mapping[str, Any]:
@@ -136,6 +146,17 @@ def _check_scales(amp: AMPConfig) -> None:
             field="amp.min_scale",
             hint="the scale must have room between its floor and its ceiling",
         )
+
+
+def _check_finite(config: JobConfig) -> None:
+    """No number may be inf: TOML and `float` can write it, and where a key has no upper bound it would pass."""
+    for path in keys.table():
+        if keys.value_of(config, path) == math.inf:
+            raise ConfigError(
+                f"{path} = inf: expected a finite number",
+                field=path,
+                hint="leave the key out where no limit is meant",
+            )
 
 
 def _parse_value(key: Key, text: str) -> Any:

@@ -31,7 +31,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A table of the job file: frozen, keyword-only, and no key is ever silently ignored."""
 
 
-class JobSection(Section):
+class JobSection(Section, frozen=True, kw_only=True):
     name: Annotated[
         str, fixed("Names the job's sockets, and the job in metrics.", pattern="^[a-z0-9][a-z0-9-]{0,31}$")
     ]
@@ -61,14 +61,14 @@ class JobSection(Section):
     ] = "exit"
 
 
-class WorkloadSection(Section):
+class WorkloadSection(Section, frozen=True, kw_only=True):
     name: Annotated[
         str, fixed("Entry point of the workload plugin; `ampd plugins` lists them.", min_length=1)
     ]
     options: Annotated[dict[str, Any], fixed("The plugin's own options.")] = {}
 
 
-class PipelineSection(Section):
+class PipelineSection(Section, frozen=True, kw_only=True):
     stages: Annotated[
         tuple[str, ...],
         fixed("Stages of the step, by entry point; their slots give the order, not this list."),
@@ -78,14 +78,14 @@ class PipelineSection(Section):
     ] = {}
 
 
-class BatchSection(Section):
+class BatchSection(Section, frozen=True, kw_only=True):
     size: Annotated[int, fixed("Samples in a micro-batch.", unit="samples", ge=1)] = 32
     accumulate: Annotated[
         int, fixed("Micro-batches in a window, that is, in an optimizer update.", unit="micro-batches", ge=1)
     ] = 1
 
 
-class AMPConfig(Section):
+class AMPConfig(Section, frozen=True, kw_only=True):
     """Mixed precision: what a window is attempted at, how its loss is scaled, and what a bad window leads to."""
 
     enabled: Annotated[bool, live("False trains in float32.")] = True
@@ -130,10 +130,17 @@ class AMPConfig(Section):
     ] = ("float32",)
     replay: Annotated[
         Literal["auto", "sync", "adaptive"],
-        live("sync: judge each window before the next, one host read. adaptive: none in calm windows, a bad one is replayed one later. auto: adaptive on CUDA with a fused optimizer, else sync."),
+        live(
+            "sync: judge each window before the next, one host read. adaptive: none in calm windows, a bad one is replayed one later. auto: adaptive on CUDA with a fused optimizer, else sync."
+        ),
     ] = "auto"
     risky_windows: Annotated[
-        int, live("In adaptive: windows judged at once after start, resume, change, trouble and growth of the scale; 0 for none.", unit="windows", ge=0)
+        int,
+        live(
+            "In adaptive: windows judged at once after start, resume, change, trouble and growth of the scale; 0 for none.",
+            unit="windows",
+            ge=0,
+        ),
     ] = 16
     max_fp32_fallbacks: Annotated[
         int, live("Windows per epoch that may fall back before on_fallback_limit acts.", unit="windows", ge=0)
@@ -149,7 +156,7 @@ class AMPConfig(Section):
     track_amp_stats: Annotated[bool, live("Keep the ledger's span of scale and memory figures.")] = True
 
 
-class OptimSection(Section):
+class OptimSection(Section, frozen=True, kw_only=True):
     name: Annotated[Literal["adamw", "sgd"], fixed("The optimizer.")] = "adamw"
     lr: Annotated[float, live("Peak learning rate.", gt=0, le=100)] = 1e-3
     weight_decay: Annotated[
@@ -171,25 +178,25 @@ class OptimSection(Section):
     min_lr_ratio: Annotated[float, live("The cosine ends at this fraction of lr.", ge=0, le=1)] = 0.1
 
 
-class ClipSection(Section):
+class ClipSection(Section, frozen=True, kw_only=True):
     max_norm: Annotated[float, live("Gradients are scaled down to this total norm.", gt=0)] | None = None
 
 
-class CheckpointSection(Section):
+class CheckpointSection(Section, frozen=True, kw_only=True):
     every_windows: Annotated[int, live("Windows between checkpoints.", unit="windows", ge=1)] = 500
     keep: Annotated[
         int, live("Checkpoints kept; at least two, so that a damaged one has a predecessor.", ge=2)
     ] = 3
 
 
-class EvaluateSection(Section):
+class EvaluateSection(Section, frozen=True, kw_only=True):
     every_windows: Annotated[
         int,
         live("Windows between evaluations, where the workload has one; 0 for none.", unit="windows", ge=0),
     ] = 0
 
 
-class DeviceSection(Section):
+class DeviceSection(Section, frozen=True, kw_only=True):
     type: Annotated[
         Literal["auto", "cpu", "cuda"], fixed("Where to train; auto takes CUDA where there is a device.")
     ] = "auto"
@@ -202,7 +209,7 @@ class DeviceSection(Section):
     )
 
 
-class RestartSection(Section):
+class RestartSection(Section, frozen=True, kw_only=True):
     max_restarts: Annotated[
         int, fixed("Crashes in a row without a new checkpoint before the job has failed.", ge=0)
     ] = 3
@@ -214,7 +221,7 @@ class RestartSection(Section):
     ] = 60.0
 
 
-class HttpSection(Section):
+class HttpSection(Section, frozen=True, kw_only=True):
     listen: Annotated[
         str,
         fixed(
@@ -224,13 +231,13 @@ class HttpSection(Section):
     ] = "127.0.0.1:9647"
 
 
-class ControlSection(Section):
+class ControlSection(Section, frozen=True, kw_only=True):
     group: Annotated[
         str, fixed("Unix group whose members may look (role view); empty for the owner only.")
     ] = ""
 
 
-class LogSection(Section):
+class LogSection(Section, frozen=True, kw_only=True):
     level: Annotated[
         Literal["debug", "info", "warning", "error"], live("Least severe event that is logged.")
     ] = "info"
@@ -243,13 +250,13 @@ class LogSection(Section):
     ] = "auto"
 
 
-class InjectSection(Section):
+class InjectSection(Section, frozen=True, kw_only=True):
     allowed: Annotated[
         bool, fixed("Allow `ampctl inject`, which rehearses faults; leave it off in real runs.")
     ] = False
 
 
-class JobConfig(Section):
+class JobConfig(Section, frozen=True, kw_only=True):
     """A whole job file."""
 
     job: JobSection

@@ -9,32 +9,23 @@ Refusals that may pass by themselves (BUSY, NOT_READY) are not remembered: the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from ampd.core import messages as m
 from ampd.core import objections, replies
 from ampd.core import protocol as p
+from ampd.core import stimuli as s
 from ampd.core.flights import MOST_IN_FLIGHT, Flight, FlightOrder, Flights, Leg
 from ampd.core.lifecycle import JobState
 from ampd.core.memory import Memory
 from ampd.core.objections import Objection
 from ampd.core.protocol import Code, Refusal, Reply
-from ampd.core.stimuli import (
-    Accepted,
-    Answer,
-    AnyInstruction,
-    Entry,
-    Record,
-    Recorded,
-    Rejected,
-    Requested,
-    SendOrder,
-    Taken,
-)
 from ampd.core.view import JobView
 
-Instructions = list[AnyInstruction]
+Instructions = list[s.AnyInstruction]
 
 PAUSE_AGAIN = "supervisor:pause-again"
 """The id of an order of our own; no client's id may have a colon."""
@@ -45,7 +36,7 @@ _UNDER_WAY = (Leg.HELD, Leg.SENT)
 class Desk:
     """Admitted commands of one job, and what was answered."""
 
-    def __init__(self, view: JobView, pending: tuple[m.Act, ...] = ()) -> None:
+    def __init__(self, view: JobView, pending: Sequence[m.Act] = ()) -> None:
         self._view = view
         self._flights = Flights(pending)
         self._memory = Memory()
@@ -79,7 +70,7 @@ class Desk:
 
     # Requests.
 
-    def repeated(self, asked: Requested) -> Instructions | None:
+    def repeated(self, asked: s.Requested) -> Instructions | None:
         """What to do where this id was seen before; None where it is new."""
         request = asked.request
         flight = self._flights.get(request.id)
@@ -90,9 +81,9 @@ class Desk:
             return None
         if command != request.command:
             return self.refuse(asked, objections.other_request(request.id))
-        return [Answer(asked.client, reply)]
+        return [s.Answer(asked.client, reply)]
 
-    def admit(self, asked: Requested, order: FlightOrder) -> Instructions:
+    def admit(self, asked: s.Requested, order: FlightOrder) -> Instructions:
         """Take a command on its way, or refuse it where there is no room or no job left."""
         objection = self._over if not isinstance(order, m.Stop) else None
         if objection is None and not self._flights.has_room(order):
@@ -105,19 +96,21 @@ class Desk:
         """Take an action that no client asked for; an Objection where it cannot be taken."""
         if self._over is not None:
             return self._over
-        return self._start(Flight(order=act)) if self._flights.has_room(act) else objections.busy(MOST_IN_FLIGHT)
+        if not self._flights.has_room(act):
+            return objections.busy(MOST_IN_FLIGHT)
+        return self._start(Flight(order=act))
 
-    def answer(self, asked: Requested, result: dict[str, Any], *, is_kept: bool = True) -> Instructions:
+    def answer(self, asked: s.Requested, result: dict[str, Any], *, is_kept: bool = True) -> Instructions:
         """Answer at once; `is_kept` where the same id must get the same answer again."""
         reply = replies.done(self._view, asked.request.id, result)
         if is_kept:
             self._memory.keep(asked.request.command, reply)
-        return [Answer(asked.client, reply)]
+        return [s.Answer(asked.client, reply)]
 
-    def refuse(self, asked: Requested, objection: Objection) -> Instructions:
+    def refuse(self, asked: s.Requested, objection: Objection) -> Instructions:
         """Refuse at once. Not remembered: nothing happened, so the same request is judged anew."""
         self._count_refusal(objection.code)
-        return [Answer(asked.client, replies.refusal(self._view, asked.request.id, objection))]
+        return [s.Answer(asked.client, replies.refusal(self._view, asked.request.id, objection))]
 
     # The worker comes and goes.
 
@@ -136,7 +129,8 @@ class Desk:
         holds = self._flights.on(Leg.HELD, m.Pause, m.Resume)
         is_true = bool(holds) and isinstance(holds[-1].order, m.Resume)
         settled = holds if is_true else [flight for flight in holds if isinstance(flight.order, m.Resume)]
-        return _joined(self._done(flight, {"state": JobState.RUNNING}) for flight in settled) + self._send_held()
+        out = _joined(self._done(flight, {"state": JobState.RUNNING}) for flight in settled)
+        return out + self._send_held()
 
     def shut(self) -> None:
         """Orders reach nobody from now on; reports may still come."""
@@ -152,11 +146,8 @@ class Desk:
             self._flights.add(Flight(order=m.Pause(request_id=PAUSE_AGAIN)))
         for flight in self._flights.on(Leg.SENT, m.Act, m.Pause, m.Resume):
             self._flights.move(flight, Leg.HELD)
-        return [
-            line
-            for flight in self._flights.of(m.Checkpoint)
-            for line in self._object(flight, objections.worker_lost())
-        ]
+        lost = objections.worker_lost()
+        return _joined(self._object(flight, lost) for flight in self._flights.of(m.Checkpoint))
 
     def close(self, objection: Objection, stopped: dict[str, Any]) -> Instructions:
         """The job is over: nothing stays unanswered. `stopped` is the result of a stop.
@@ -190,7 +181,7 @@ class Desk:
                 id=flight.id, boot=self._view.boot, revision=done.revision, window=done.window,
                 result=replies.taken(done.action, report.differences),
             )  # fmt: skip
-        return self._write(Taken(done, reply))
+        return self._write(s.Taken(done, reply))
 
     def refused(self, report: m.Refused) -> Instructions:
         """The worker refused an order, and changed nothing."""
@@ -205,12 +196,12 @@ class Desk:
 
     def saved(self, report: m.Saved) -> Instructions:
         """A checkpoint is on disk; answers the one that asked for it."""
-        flight = self._flight_of(report.request_id, m.Checkpoint)
+        flight = self._flights.get(report.request_id)
         return self._done(flight, replies.saved(report)) if flight is not None else []
 
     def save_failed(self, report: m.SaveFailed) -> Instructions:
         """A checkpoint could not be written."""
-        flight = self._flight_of(report.request_id, m.Checkpoint)
+        flight = self._flights.get(report.request_id)
         objection = objections.not_saved(report.window, report.message)
         return self._object(flight, objection) if flight is not None else []
 
@@ -223,16 +214,16 @@ class Desk:
 
     # The journal.
 
-    def recorded(self, recorded: Recorded) -> Instructions:
+    def recorded(self, recorded: s.Recorded) -> Instructions:
         """An entry is on disk, or not: an action goes on its way, or its client hears the outcome."""
         self._writing -= 1
         match recorded.entry:
-            case Accepted(act):
+            case s.Accepted(act):
                 return self._accepted(act, recorded.error)
-            case Taken(applied, reply):
+            case s.Taken(applied, reply):
                 trouble = objections.half_recorded(applied, recorded.error) if recorded.error else None
                 return self._closed(applied.request_id, reply, trouble)
-            case Rejected(reply):
+            case s.Rejected(reply):
                 return self._closed(reply.id, reply, None)
 
     def _accepted(self, act: m.Act, error: str) -> Instructions:
@@ -255,10 +246,8 @@ class Desk:
 
     def _start(self, flight: Flight) -> Instructions:
         if isinstance(flight.order, m.Act):
-            self._flights.add(
-                Flight(order=flight.order, command=flight.command, clients=flight.clients, leg=Leg.RECORDING)
-            )
-            return self._write(Accepted(flight.order))
+            self._flights.add(msgspec.structs.replace(flight, leg=Leg.RECORDING))
+            return self._write(s.Accepted(flight.order))
         self._flights.add(flight)
         return self._send_held()
 
@@ -266,7 +255,7 @@ class Desk:
         if not self._is_open:
             return []
         held = self._flights.on(Leg.HELD, m.Act, m.Checkpoint, m.Pause, m.Resume)
-        return [SendOrder(self._flights.move(flight, Leg.SENT).order) for flight in held]
+        return [s.SendOrder(self._flights.move(flight, Leg.SENT).order) for flight in held]
 
     def _abandon(self, flight: Flight, objection: Objection) -> Instructions:
         if flight.is_restored and not flight.clients:
@@ -276,7 +265,7 @@ class Desk:
 
     def _reject(self, flight: Flight, objection: Objection) -> Instructions:
         self._flights.move(flight, Leg.CLOSING)
-        return self._write(Rejected(replies.refusal(self._view, flight.id, objection)))
+        return self._write(s.Rejected(replies.refusal(self._view, flight.id, objection)))
 
     def _done(self, flight: Flight, result: dict[str, Any]) -> Instructions:
         return self._land(flight, replies.done(self._view, flight.id, result))
@@ -290,24 +279,20 @@ class Desk:
             self._count_refusal(reply.code)
         if flight.command is not None:
             self._memory.keep(flight.command, reply)
-        return [Answer(client, reply) for client in flight.clients]
+        return [s.Answer(client, reply) for client in flight.clients]
 
-    def _join(self, flight: Flight, asked: Requested) -> Instructions:
+    def _join(self, flight: Flight, asked: s.Requested) -> Instructions:
         if flight.command is not None and flight.command != asked.request.command:
             return self.refuse(asked, objections.other_request(flight.id))
         self._flights.join(flight, asked.client, asked.request.command)
         return []
 
-    def _write(self, entry: Entry) -> Instructions:
+    def _write(self, entry: s.Entry) -> Instructions:
         self._writing += 1
-        return [Record(entry)]
+        return [s.Record(entry)]
 
     def _count_refusal(self, code: Code) -> None:
         self._view.refusals[code] = self._view.refusals.get(code, 0) + 1
-
-    def _flight_of(self, request_id: str, kind: type[m.Message]) -> Flight | None:
-        flight = self._flights.get(request_id)
-        return flight if flight is not None and isinstance(flight.order, kind) else None
 
 
 def _joined(parts: Iterable[Instructions]) -> Instructions:

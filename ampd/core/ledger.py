@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import enum
 import math
-from typing import Any, TypeVar
+import operator
+from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from ampd.core.precision import Precision
-
-_T = TypeVar("_T", int, float, dict[str, Any])
 
 
 class Cause(enum.StrEnum):
@@ -63,13 +63,19 @@ class Counts(msgspec.Struct, kw_only=True):
     def minus(self, base: Counts) -> Counts:
         """What came on top of `base`, an earlier copy of these counts."""
         return Counts(
-            **{name: _minus(getattr(self, name), getattr(base, name)) for name in self.__struct_fields__}
+            **{
+                name: _combined(getattr(self, name), getattr(base, name), operator.sub)
+                for name in self.__struct_fields__
+            }
         )
 
     def plus(self, other: Counts) -> Counts:
         """The sum of two counts, as over two workers one after the other."""
         return Counts(
-            **{name: _plus(getattr(self, name), getattr(other, name)) for name in self.__struct_fields__}
+            **{
+                name: _combined(getattr(self, name), getattr(other, name), operator.add)
+                for name in self.__struct_fields__
+            }
         )
 
     def copy(self) -> Counts:
@@ -175,14 +181,12 @@ def _bump(counter: dict[str, int], label: str) -> None:
     counter[str(label)] = counter.get(str(label), 0) + 1
 
 
-def _minus(a: _T, b: _T) -> _T:
-    if isinstance(a, dict) and isinstance(b, dict):
-        return {k: _minus(v, b.get(k, {} if isinstance(v, dict) else 0)) for k, v in a.items()}
-    return a - b  # type: ignore[operator, return-value]  # both are numbers here
-
-
-def _plus(a: _T, b: _T) -> _T:
-    if isinstance(a, dict) and isinstance(b, dict):
-        empty = {} if any(isinstance(v, dict) for v in (*a.values(), *b.values())) else 0
-        return {k: _plus(a.get(k, empty), b.get(k, empty)) for k in (*a, *(k for k in b if k not in a))}
-    return a + b  # type: ignore[operator, return-value]  # both are numbers here
+def _combined(a: Any, b: Any, operation: Callable[[Any, Any], Any]) -> Any:
+    """Two counters, or two tables of them with what one lacks taken as nothing."""
+    if isinstance(a, dict) or isinstance(b, dict):
+        a, b = a or {}, b or {}
+        return {
+            key: _combined(a.get(key, 0), b.get(key, 0), operation)
+            for key in (*a, *(k for k in b if k not in a))
+        }
+    return operation(a, b)

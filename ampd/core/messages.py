@@ -28,21 +28,21 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbi
 # What changes a run at a boundary, whether ordered just now or replayed from the journal.
 
 
-class Configure(Message, tag="configure"):
+class Configure(Message, frozen=True, kw_only=True, tag="configure"):
     """Change live keys. `base` is the revision it was decided on; None rebases on whatever holds."""
 
     changes: dict[str, Any]
     base: int | None = None
 
 
-class Inject(Message, tag="inject"):
+class Inject(Message, frozen=True, kw_only=True, tag="inject"):
     """Make the next `windows` windows go wrong, to rehearse alerts and to test."""
 
     fault: Fault
     windows: int = 1
 
 
-class Reset(Message, tag="reset"):
+class Reset(Message, frozen=True, kw_only=True, tag="reset"):
     """Clear a span of statistics, the loss scale, or the fallbacks counted against the limit."""
 
     what: Literal["stats", "scaler", "fallback-budget"]
@@ -51,7 +51,7 @@ class Reset(Message, tag="reset"):
 Action = Configure | Inject | Reset
 
 
-class AppliedAction(Message, tag="applied-action"):
+class AppliedAction(Message, frozen=True, kw_only=True, tag="applied-action"):
     """An action that took effect: the `seq`-th of the job, at the boundary before `window`."""
 
     seq: int
@@ -66,7 +66,7 @@ class AppliedAction(Message, tag="applied-action"):
 # Orders: supervisor -> worker.
 
 
-class Start(Message, tag="start"):
+class Start(Message, frozen=True, kw_only=True, tag="start"):
     """The first order: everything that a worker needs. `schedule` is the journal, oldest first."""
 
     config: JobConfig
@@ -75,7 +75,7 @@ class Start(Message, tag="start"):
     pending: tuple[Act, ...] = ()
 
 
-class Act(Message, tag="act"):
+class Act(Message, frozen=True, kw_only=True, tag="act"):
     """Carry out an action at the next boundary."""
 
     request_id: str
@@ -84,32 +84,32 @@ class Act(Message, tag="act"):
     reason: str = ""
 
 
-class Checkpoint(Message, tag="checkpoint"):
+class Checkpoint(Message, frozen=True, kw_only=True, tag="checkpoint"):
     """Save at the next boundary; answered by `Saved` with the same id."""
 
     request_id: str
 
 
-class Pause(Message, tag="pause"):
+class Pause(Message, frozen=True, kw_only=True, tag="pause"):
     """Hold at the next boundary; answered by `Holding`."""
 
     request_id: str
 
 
-class Resume(Message, tag="resume"):
+class Resume(Message, frozen=True, kw_only=True, tag="resume"):
     """Go on after a pause; answered by `Going`."""
 
     request_id: str
 
 
-class Stop(Message, tag="stop"):
+class Stop(Message, frozen=True, kw_only=True, tag="stop"):
     """End at the next boundary, with a checkpoint where `save`; answered by `Finished`."""
 
     request_id: str = ""
     save: bool = True
 
 
-class Leave(Message, tag="leave"):
+class Leave(Message, frozen=True, kw_only=True, tag="leave"):
     """The worker's own order on SIGTERM: the group is torn down, so end unsaved unless a Stop came before."""
 
 
@@ -119,14 +119,14 @@ Order = Start | Act | Checkpoint | Pause | Resume | Stop | Leave
 # Reports: worker -> supervisor.
 
 
-class Hello(Message, tag="hello"):
+class Hello(Message, frozen=True, kw_only=True, tag="hello"):
     """The first report: who speaks. Sent before torch is loaded."""
 
     rank: int
     pid: int
 
 
-class Ready(Message, tag="ready"):
+class Ready(Message, frozen=True, kw_only=True, tag="ready"):
     """The model is built and state is loaded; the loop begins at `window`."""
 
     window: int
@@ -141,7 +141,7 @@ class Ready(Message, tag="ready"):
     torch_version: str
 
 
-class Applied(Message, tag="applied"):
+class Applied(Message, frozen=True, kw_only=True, tag="applied"):
     """An action took effect; `differences` are the keys that it moved."""
 
     applied: AppliedAction
@@ -149,7 +149,7 @@ class Applied(Message, tag="applied"):
     choice: Choice | None = None
 
 
-class Refused(Message, tag="refused"):
+class Refused(Message, frozen=True, kw_only=True, tag="refused"):
     """An order could not be carried out, and changed nothing."""
 
     request_id: str
@@ -159,7 +159,7 @@ class Refused(Message, tag="refused"):
     hint: str = ""
 
 
-class Saved(Message, tag="saved"):
+class Saved(Message, frozen=True, kw_only=True, tag="saved"):
     """A checkpoint of the state before `window` is on disk and verified; `stall` is what it cost the loop."""
 
     window: int
@@ -170,7 +170,7 @@ class Saved(Message, tag="saved"):
     request_id: str = ""
 
 
-class SaveFailed(Message, tag="save-failed"):
+class SaveFailed(Message, frozen=True, kw_only=True, tag="save-failed"):
     """A checkpoint could not be written; the previous one stands."""
 
     window: int
@@ -178,14 +178,14 @@ class SaveFailed(Message, tag="save-failed"):
     request_id: str = ""
 
 
-class SetAside(Message, tag="set-aside"):
+class SetAside(Message, frozen=True, kw_only=True, tag="set-aside"):
     """A damaged checkpoint was renamed and the one before it will be used."""
 
     path: str
     reason: str
 
 
-class Holding(Message, tag="holding"):
+class Holding(Message, frozen=True, kw_only=True, tag="holding"):
     """The loop holds at the boundary before `window`; `reason` says who asked."""
 
     window: int
@@ -193,14 +193,14 @@ class Holding(Message, tag="holding"):
     request_id: str = ""
 
 
-class Going(Message, tag="going"):
+class Going(Message, frozen=True, kw_only=True, tag="going"):
     """The loop goes on from a hold."""
 
     window: int
     request_id: str = ""
 
 
-class FellBack(Message, tag="fell-back"):
+class FellBack(Message, frozen=True, kw_only=True, tag="fell-back"):
     """A window was not finite at `tried` and was replayed; `applied_at` is where it succeeded, if it did."""
 
     window: int
@@ -209,14 +209,14 @@ class FellBack(Message, tag="fell-back"):
     applied_at: Precision | None
 
 
-class Skipped(Message, tag="skipped"):
+class Skipped(Message, frozen=True, kw_only=True, tag="skipped"):
     """A window was never applied."""
 
     window: int
     cause: Cause
 
 
-class ScaleMoved(Message, tag="scale-moved"):
+class ScaleMoved(Message, frozen=True, kw_only=True, tag="scale-moved"):
     """The loss scale grew or backed off."""
 
     window: int
@@ -224,7 +224,7 @@ class ScaleMoved(Message, tag="scale-moved"):
     new: float
 
 
-class LimitReached(Message, tag="limit-reached"):
+class LimitReached(Message, frozen=True, kw_only=True, tag="limit-reached"):
     """max_fp32_fallbacks was passed in this epoch; `action` is what on_fallback_limit did."""
 
     window: int
@@ -233,7 +233,7 @@ class LimitReached(Message, tag="limit-reached"):
     action: str
 
 
-class Evaluated(Message, tag="evaluated"):
+class Evaluated(Message, frozen=True, kw_only=True, tag="evaluated"):
     """The workload's own figures on held-out data, before `window`."""
 
     window: int
@@ -241,14 +241,14 @@ class Evaluated(Message, tag="evaluated"):
     seconds: float
 
 
-class Warned(Message, tag="warned"):
+class Warned(Message, frozen=True, kw_only=True, tag="warned"):
     """Something an operator should know, said once; `topic` is a constant word."""
 
     topic: str
     message: str
 
 
-class Finished(Message, tag="finished"):
+class Finished(Message, frozen=True, kw_only=True, tag="finished"):
     """The last report of a worker: the result of the run, whatever the exit code says."""
 
     result: Result
@@ -259,7 +259,7 @@ class Finished(Message, tag="finished"):
     request_id: str = ""
 
 
-class Snapshot(Message, tag="snapshot"):
+class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     """Cumulative figures, several times a second; losing one loses nothing.
 
     `counts` are since this worker started, `job` since the job began, `span` since the last reset. Seconds are by

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -13,7 +13,6 @@ from ampd.core.lifecycle import JobState
 from ampd.core.stimuli import Exited
 from ampd.core.view import JobView
 from ampd.errors import ExitCode
-
 
 _SIGNALS = {number.value: number.name for number in signal.Signals}
 
@@ -46,22 +45,23 @@ def kind_of(exited: Exited) -> Literal["crashed", "killed"]:
     return "killed" if exited.returncode == -signal.SIGKILL else "crashed"
 
 
-def gave_up(view: JobView, exited: Exited, window: int) -> m.Finished:
+def gave_up(view: JobView, exited: Exited) -> m.Finished:
     """The result of a job whose worker crashed once too often."""
     crashes = view.config.restart.max_restarts + 1
     last = exited.last_lines[-1] if exited.last_lines else ""
     times = "once" if crashes == 1 else f"{crashes} times in a row without a new checkpoint"
     return m.Finished(
         result="failed",
-        window=window,
+        window=replies.window_of(view),
         message=f"the worker crashed {times}, the last time with {reason_of(exited)}{': ' + last if last else ''}",
         hint=f"see {view.directory}/worker.log; `ampd start` goes on from the last checkpoint",
         exit_code=ExitCode.FAILED,
     )
 
 
-def ended_early(view: JobView, stopping: Stopping, exited: Exited, window: int) -> m.Finished:
+def ended_early(view: JobView, stopping: Stopping, exited: Exited) -> m.Finished:
     """The result of a job whose worker was told to stop and ended without saying how."""
+    window = replies.window_of(view)
     if not (stopping.save and stopping.was_ready):
         return m.Finished(result="stopped", window=window, message="stopped without a new checkpoint")
     if stopping.is_hurried:
@@ -77,9 +77,37 @@ def ended_early(view: JobView, stopping: Stopping, exited: Exited, window: int) 
     )
 
 
+def not_running(view: JobView) -> m.Finished:
+    """The result of a job that was stopped while no worker ran."""
+    return m.Finished(result="stopped", window=replies.window_of(view), message="stopped while no worker ran")
+
+
+def way_to(state: JobState, final: JobState) -> tuple[JobState, ...]:
+    """The moves from a state to a final one: a worker may end by itself where the table wants a stop first."""
+    if final is JobState.STOPPED and state is not JobState.STOPPING:
+        return (JobState.STOPPING, final)
+    return (JobState.RUNNING, final) if (state, final) == (JobState.PAUSED, JobState.COMPLETED) else (final,)
+
+
+def stopped(view: JobView) -> dict[str, Any]:
+    """The result of a stop."""
+    return {"state": view.state, "saved": is_saved(view)}
+
+
+def is_held(view: JobView, *, was_ready: bool) -> bool:
+    """Whether a job that is over is served on: one that ended by itself, where the job file says so.
+
+    One that never began, for a reason in its configuration, is not: whoever starts it must see the error.
+    """
+    if view.config.job.on_finish != "hold" or view.state is JobState.STOPPED:
+        return False
+    return was_ready or view.result is None or view.result.exit_code != ExitCode.USAGE
+
+
 def is_saved(view: JobView) -> bool:
     """Whether a checkpoint holds everything that was run."""
-    window = view.result.window if view.result is not None else replies.window_of(view)
+    ended = view.result.window if view.result is not None else -1
+    window = max(ended, replies.window_of(view))
     saved = view.last_saved.window if view.last_saved is not None else -1
     resumed = view.ready.window if view.ready is not None and view.ready.resumed else -1
     return max(saved, resumed) >= window

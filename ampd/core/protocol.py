@@ -58,17 +58,17 @@ class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", forbid_
     """One operation; its `op` is the verb of `ampctl`."""
 
 
-class Status(Command, tag="status"):
+class Status(Command, frozen=True, kw_only=True, tag="status"):
     """Where the job is and what precision is doing."""
 
 
-class Get(Command, tag="get"):
+class Get(Command, frozen=True, kw_only=True, tag="get"):
     """The value of some keys, or of all."""
 
     keys: tuple[str, ...] = ()
 
 
-class Set(Command, tag="set"):
+class Set(Command, frozen=True, kw_only=True, tag="set"):
     """Change live keys, all or none; values are words as an operator types them."""
 
     changes: Annotated[dict[str, str], Meta(min_length=1, max_length=64)]
@@ -77,7 +77,7 @@ class Set(Command, tag="set"):
     reason: str = ""
 
 
-class Preset(Command, tag="preset"):
+class Preset(Command, frozen=True, kw_only=True, tag="preset"):
     """Make the changes of a preset."""
 
     name: str
@@ -86,35 +86,35 @@ class Preset(Command, tag="preset"):
     reason: str = ""
 
 
-class Stats(Command, tag="stats"):
+class Stats(Command, frozen=True, kw_only=True, tag="stats"):
     """The AMP ledger: of the job, and since the last reset."""
 
 
-class Reset(Command, tag="reset"):
+class Reset(Command, frozen=True, kw_only=True, tag="reset"):
     """Clear statistics, scale or fallback budget."""
 
     what: Literal["stats", "scaler", "fallback-budget"] = "stats"
 
 
-class Checkpoint(Command, tag="checkpoint"):
+class Checkpoint(Command, frozen=True, kw_only=True, tag="checkpoint"):
     """Save now."""
 
 
-class Pause(Command, tag="pause"):
+class Pause(Command, frozen=True, kw_only=True, tag="pause"):
     """Hold at the next window boundary."""
 
 
-class Resume(Command, tag="resume"):
+class Resume(Command, frozen=True, kw_only=True, tag="resume"):
     """Go on after a pause."""
 
 
-class Stop(Command, tag="stop"):
+class Stop(Command, frozen=True, kw_only=True, tag="stop"):
     """Save, then end the job; `save` False ends it as it is."""
 
     save: bool = True
 
 
-class Inject(Command, tag="inject"):
+class Inject(Command, frozen=True, kw_only=True, tag="inject"):
     """Make windows go wrong on purpose; refused unless the job file allows it."""
 
     fault: Fault

@@ -20,7 +20,6 @@ from ampd.core.protocol import Done, Refusal
 from ampd.core.rate import Rate
 from ampd.core.view import JobView
 
-
 Result = dict[str, Any]
 """Plain data that JSON can hold."""
 

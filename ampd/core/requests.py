@@ -108,7 +108,9 @@ def _checkpoint(desk: Desk, view: JobView, asked: Requested) -> Instructions:
     return desk.admit(asked, m.Checkpoint(request_id=asked.request.id))
 
 
-def _hold(desk: Desk, view: JobView, asked: Requested, order: m.Pause | m.Resume, wanted: JobState) -> Instructions:
+def _hold(
+    desk: Desk, view: JobView, asked: Requested, order: m.Pause | m.Resume, wanted: JobState
+) -> Instructions:
     if view.state is wanted and not desk.has_holds:
         return desk.answer(asked, {"state": wanted})
     return desk.admit(asked, order)

@@ -206,4 +206,6 @@ class Exit(Instruction, frozen=True):
     hint: str = ""
 
 
-AnyInstruction = Spawn | SendOrder | Kill | Record | Answer | Publish | SetTimer | ReadJobFile | SetLogLevel | Exit
+AnyInstruction = (
+    Spawn | SendOrder | Kill | Record | Answer | Publish | SetTimer | ReadJobFile | SetLogLevel | Exit
+)

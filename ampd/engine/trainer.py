@@ -26,10 +26,11 @@ from ampd.core.messages import Fault
 from ampd.core.policy import Calm
 from ampd.core.precision import Capability, Choice, Precision, choose
 from ampd.core.schedule import learning_rate
+from ampd.engine import state
 from ampd.engine.assembly import Parts
 from ampd.engine.execute import clear_gradients
 from ampd.engine.optim import can_be_gated, gated_step, set_rates
-from ampd.engine.pipeline import Configurable, Resettable, Settling, Stateful
+from ampd.engine.pipeline import Configurable, Resettable, Settling
 from ampd.engine.stages.autocast import forward_context
 from ampd.engine.stages.scaler import settle
 from ampd.engine.window import Attempt, Outcome, Verdict, Window, flag_of
@@ -141,42 +142,15 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Copies on the host of everything that the next window depends on; syncs with the device."""
         assert self._pending is None, "only settled windows are saved"
-        parts = self.parts
-        set_rates(parts.optimizer, self.next_lr, self.config.optim)  # an adaptive step leaves a tensor there
-        optimizer = parts.optimizer.state_dict()
-        state = {
-            "model": parts.model.state_dict(),
-            "buffers": dict(parts.model.named_buffers()),
-            "optimizer": {"state": optimizer["state"], "groups": optimizer["param_groups"]},
-            "stages": {
-                name: stage.state_dict() for name, _slot, stage in parts.stages if isinstance(stage, Stateful)
-            },
-            "generators": parts.rewind.generators(),
-            "workload": parts.workload.capture() if isinstance(parts.workload, Capturing) else {},
-            "injector": parts.injector.state_dict(),
-            "ledger": msgspec.to_builtins(parts.ledger),
-            "calm": msgspec.to_builtins(self._calm),
-        }
-        copied: dict[str, Any] = _on_host(state)
-        return copied
+        set_rates(
+            self.parts.optimizer, self.next_lr, self.config.optim
+        )  # an adaptive step leaves a tensor there
+        return {**state.capture(self.parts), "calm": msgspec.to_builtins(self._calm)}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
-        parts = self.parts
-        parts.model.load_state_dict(state["model"])
-        buffers = dict(parts.model.named_buffers())
-        for name, saved in state["buffers"].items():
-            buffers[name].copy_(saved)
-        parts.optimizer.load_state_dict(_optimizer_state(state["optimizer"]))
-        for name, _slot, stage in parts.stages:
-            if isinstance(stage, Stateful):
-                stage.load_state_dict(state["stages"][name])
-        if isinstance(parts.workload, Capturing):
-            parts.workload.restore(state["workload"])
-        parts.injector.load_state_dict(state["injector"])
-        _load_ledger(parts.ledger, state["ledger"])
-        self._calm = msgspec.convert(state["calm"], Calm)
-        parts.rewind.set_generators(state["generators"])
+        state.restore(self.parts, saved)
+        self._calm = msgspec.convert(saved["calm"], Calm)
 
     def _attempt(self, window: Window) -> Attempt:
         return Attempt(window=window, precision=self.precision)
@@ -278,24 +252,3 @@ class Pending:
     outcome: Outcome
     lr: float
     fault: Fault | None
-
-
-def _on_host(node: Any) -> Any:
-    """A copy of a state tree whose tensors are on the host and shared with nobody."""
-    if isinstance(node, torch.Tensor):
-        return node.detach().to("cpu", copy=True).contiguous()
-    if isinstance(node, Mapping):
-        return {key: _on_host(value) for key, value in node.items()}
-    return node
-
-
-def _optimizer_state(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """torch's own form of an optimizer's state: integer keys, tuples where it had tuples."""
-    groups = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in saved["groups"]]
-    return {"state": {int(index): entry for index, entry in saved["state"].items()}, "param_groups": groups}
-
-
-def _load_ledger(ledger: Ledger, saved: Mapping[str, Any]) -> None:
-    loaded = msgspec.convert(saved, Ledger)
-    for name in Ledger.__struct_fields__:
-        setattr(ledger, name, getattr(loaded, name))

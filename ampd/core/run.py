@@ -1,0 +1,233 @@
+"""The run as its workers live it: started, briefed, ready, gone, started again, and at last a result.
+
+    ABSENT --Spawn--> LOADING --Hello--> BRIEFED --Ready--> READY
+      ^                  |                  |                 |
+      +---last words--- GONE <----Exited----+-----------------+
+
+The worker's life and the job's state (`core.lifecycle`) are two things: a job is still `running` for the moment in
+which its dead worker's last reports are read, and a job that is over may still have a worker that leaves. The
+result is what the worker said in `Finished`; one that ends without it has crashed, whatever its exit code.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import assert_never
+
+from ampd.core import edits, objections, outcome
+from ampd.core import messages as m
+from ampd.core import stimuli as s
+from ampd.core.bulletin import Bulletin
+from ampd.core.desk import Desk, Instructions
+from ampd.core.lifecycle import JobState
+from ampd.core.observed import observe
+from ampd.core.rate import Rate
+from ampd.core.stimuli import TimerKind
+from ampd.core.timers import Timers
+from ampd.core.view import JobView
+
+LAST_WORDS_SECONDS = 0.25
+"""A worker's last reports are in the kernel's buffer when it exits; reading them takes milliseconds."""
+LEAVING_SECONDS = 10.0
+"""A worker that has finished frees its device and goes; more than this is a hang."""
+
+
+class Worker(enum.Enum):
+    """How far the present worker has come."""
+
+    ABSENT = enum.auto()
+    LOADING = enum.auto()  # its process was asked for, and has not spoken
+    BRIEFED = enum.auto()  # it has its Start order
+    READY = enum.auto()  # it takes orders
+    GONE = enum.auto()  # its process is gone, its last reports may not be
+
+
+class Run:
+    """The workers of one job, one after the other."""
+
+    def __init__(
+        self,
+        view: JobView,
+        desk: Desk,
+        bulletin: Bulletin,
+        timers: Timers,
+        schedule: Sequence[m.AppliedAction],
+    ) -> None:
+        self.worker = Worker.ABSENT
+        self.was_ready = False  # the present worker, or the one whose last words are read
+        self.rate = Rate()
+        self._view, self._desk, self._bulletin, self._timers = view, desk, bulletin, timers
+        self._file = view.config  # what a worker begins with, before its checkpoint and the schedule
+        self._schedule = list(schedule)
+        self._exited: s.Exited | None = None
+        self._crashes = 0  # in a row, without a new checkpoint
+
+    @property
+    def last_exit(self) -> s.Exited:
+        """How the worker went whose last words are read."""
+        assert self._exited is not None, "no worker has exited"
+        return self._exited
+
+    # Processes.
+
+    def begin(self) -> Instructions:
+        """Start the first worker. Until it is ready, the configuration is what the journal makes of the job file."""
+        view = self._view
+        for done in self._schedule:
+            if isinstance(done.action, m.Configure):
+                view.config = edits.rebased(view.config, done.action.changes)
+            view.revision = max(view.revision, done.revision)
+        return self.spawn()
+
+    def spawn(self) -> Instructions:
+        """Start a worker."""
+        self.worker, self.was_ready = Worker.LOADING, False
+        return [s.Spawn()]
+
+    def left(self, exited: s.Exited) -> Instructions:
+        """The process is gone. What it said before is still on its way, and may hold the result of the run."""
+        if self.worker in (Worker.ABSENT, Worker.GONE):
+            return []
+        self._exited = exited
+        self._desk.shut()
+        self._timers.drop(TimerKind.SAVE_BUDGET)
+        if self._view.state.is_final:
+            self.worker = Worker.ABSENT
+            return []
+        self.worker = Worker.GONE
+        return [self._timers.set(TimerKind.LAST_WORDS, LAST_WORDS_SECONDS)]
+
+    def bury(self, now: float) -> Instructions:
+        """The last words are read, and said nothing of a result."""
+        self.worker = Worker.ABSENT
+        last = self.last_exit
+        told = self._bulletin.tell(
+            "worker.died", now, level="warning", reason=outcome.reason_of(last), last_lines=last.last_lines
+        )
+        return [told]
+
+    def recover(self, now: float) -> Instructions:
+        """Start another worker after a while, or give up."""
+        view, restart = self._view, self._view.config.restart
+        self._crashes += 1
+        if self._crashes > restart.max_restarts:
+            return self.end(outcome.gave_up(view, self.last_exit), now)
+        kind = outcome.kind_of(self.last_exit)
+        view.restarts[kind] = view.restarts.get(kind, 0) + 1
+        out = self._desk.lose(was_paused=view.state is JobState.PAUSED)
+        wait = restart.backoff_seconds * 2.0 ** (self._crashes - 1)
+        moves = self._bulletin.move(JobState.RECOVERING, outcome.reason_of(self.last_exit), now)
+        return [*out, *moves, self._timers.set(TimerKind.BACKOFF, wait)]
+
+    def end(self, ending: m.Finished, now: float) -> Instructions:
+        """The run has a result; the worker, where there is one, has a while to leave."""
+        view = self._view
+        view.result = ending
+        self._timers.clear()
+        if self.worker is Worker.GONE:
+            self.worker = Worker.ABSENT
+        way = outcome.way_to(view.state, JobState(ending.result))
+        out = [line for state in way for line in self._bulletin.move(state, ending.message, now)]
+        out += self._desk.close(objections.over(view.state), outcome.stopped(view))
+        if self.worker is not Worker.ABSENT:
+            out.append(self._timers.set(TimerKind.LEAVING, LEAVING_SECONDS))
+        return out
+
+    # Reports.
+
+    def reported(self, reported: s.Reported) -> Instructions:
+        """What a worker said: told on, entered in the view where it is news, and acted on."""
+        report, now = reported.report, reported.now
+        out: Instructions = [] if isinstance(report, m.Snapshot) else [self._bulletin.announce(report, now)]
+        if not self._is_news(report):
+            return out
+        observe(self._view, reported.rank, report, now)
+        return out + self._follow(report, now)
+
+    def _is_news(self, report: m.Report) -> bool:
+        """Whether this can be true: a worker of the past, or one that repeats itself, moves nothing."""
+        if self._view.state.is_final or self.worker is Worker.ABSENT:
+            return False
+        match report:
+            case m.Hello():
+                return self.worker is Worker.LOADING
+            case m.Ready():
+                return self.worker is Worker.BRIEFED
+            case m.Snapshot() | m.Applied():
+                return self.was_ready
+            case _:
+                return self.worker is not Worker.LOADING
+
+    def _follow(self, report: m.Report, now: float) -> Instructions:
+        match report:
+            case m.Hello():
+                return self._brief()
+            case m.Ready():
+                return self._welcome(report, now)
+            case m.Snapshot():
+                self.rate.add(now, report)
+            case m.Applied():
+                return self._applied(report)
+            case m.Refused():
+                return self._desk.refused(report)
+            case m.Saved():
+                self._crashes = 0
+                return self._desk.saved(report)
+            case m.SaveFailed():
+                return self._desk.save_failed(report)
+            case m.Holding():
+                moves = self._move_from(JobState.RUNNING, JobState.PAUSED, report.reason, now)
+                return moves + self._desk.held(m.Pause, report.request_id, JobState.PAUSED)
+            case m.Going():
+                moves = self._move_from(JobState.PAUSED, JobState.RUNNING, "", now)
+                return moves + self._desk.held(m.Resume, report.request_id, JobState.RUNNING)
+            case m.Finished():
+                return self.end(report, now)
+            case (
+                m.SetAside()
+                | m.FellBack()
+                | m.Skipped()
+                | m.ScaleMoved()
+                | m.LimitReached()
+                | m.Evaluated()
+                | m.Warned()
+            ):
+                pass
+            case _:
+                assert_never(report)
+        return []
+
+    def _brief(self) -> Instructions:
+        self.worker = Worker.BRIEFED
+        if self._view.state is JobState.STOPPING:
+            return []
+        start = m.Start(
+            config=self._file,
+            directory=self._view.directory,
+            schedule=tuple(self._schedule),
+            pending=self._desk.brief(),
+        )
+        return [s.SendOrder(start)]
+
+    def _welcome(self, ready: m.Ready, now: float) -> Instructions:
+        self.worker, self.was_ready = Worker.READY, True
+        self.rate.clear()
+        if self._view.state is JobState.STOPPING:
+            return []
+        reason = f"resumed at window {ready.window}" if ready.resumed else ""
+        return self._bulletin.move(JobState.RUNNING, reason, now) + self._desk.open()
+
+    def _applied(self, report: m.Applied) -> Instructions:
+        """An action of the schedule that a resumed worker repeats was answered long ago; a new one is recorded."""
+        done = report.applied
+        if self._schedule and done.seq <= self._schedule[-1].seq:
+            return []
+        self._schedule.append(done)
+        if isinstance(done.action, m.Configure):
+            who = "policy" if done.author == "policy" else "operator"
+            self._view.changes[who] = self._view.changes.get(who, 0) + 1
+        return self._desk.applied(report)
+
+    def _move_from(self, start: JobState, to: JobState, reason: str, now: float) -> Instructions:
+        return self._bulletin.move(to, reason, now) if self._view.state is start else []
