@@ -25,13 +25,15 @@ NAMES: dict[type[m.Message], str] = {
     m.Skipped: "window.skipped",
     m.ScaleMoved: "scale.moved",
     m.LimitReached: "fallbacks.reached_limit",
+    m.Widened: "module.widened",
+    m.Split: "window.split",
     m.Evaluated: "job.evaluated",
     m.Warned: "worker.warned",
     m.Finished: "worker.finished",
 }
 """Every report but `Snapshot`, which is no event."""
 
-_WARNINGS = (m.Refused, m.SaveFailed, m.SetAside, m.FellBack, m.Skipped, m.LimitReached, m.Warned)
+_WARNINGS = (m.Refused, m.SaveFailed, m.SetAside, m.FellBack, m.Skipped, m.LimitReached, m.Widened, m.Split, m.Warned)
 
 
 def describe(report: m.Report) -> tuple[str, dict[str, Any]]:

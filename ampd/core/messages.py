@@ -18,7 +18,7 @@ from ampd.core.ledger import Cause, Counts, Span
 from ampd.core.precision import Capability, Choice, Precision
 
 Result = Literal["completed", "stopped", "failed"]
-Fault = Literal["overflow", "nan-loss", "nan-grad"]
+Fault = Literal["overflow", "nan-loss", "nan-grad", "constant", "oom"]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
@@ -233,6 +233,22 @@ class LimitReached(Message, frozen=True, kw_only=True, tag="limit-reached"):
     action: str
 
 
+class Widened(Message, frozen=True, kw_only=True, tag="widened"):
+    """A module runs in float32 from now on, since a Python constant in it does not fit float16."""
+
+    window: int
+    module: str
+    location: str
+
+
+class Split(Message, frozen=True, kw_only=True, tag="split"):
+    """The device ran out of memory; every micro-batch is divided into `parts` from now on."""
+
+    window: int
+    parts: int
+    message: str
+
+
 class Evaluated(Message, frozen=True, kw_only=True, tag="evaluated"):
     """The workload's own figures on held-out data, before `window`."""
 
@@ -288,5 +304,5 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
 
 Report = (
     Hello | Ready | Applied | Refused | Saved | SaveFailed | SetAside | Holding | Going | FellBack | Skipped
-    | ScaleMoved | LimitReached | Evaluated | Warned | Finished | Snapshot
+    | ScaleMoved | LimitReached | Widened | Split | Evaluated | Warned | Finished | Snapshot
 )  # fmt: skip

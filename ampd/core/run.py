@@ -128,7 +128,8 @@ class Run:
         if self.worker is Worker.GONE:
             self.worker = Worker.ABSENT
         way = outcome.way_to(view.state, JobState(ending.result))
-        out = [line for state in way for line in self._bulletin.move(state, ending.message, now)]
+        reason = ending.message or view.state_reason
+        out = [line for state in way for line in self._bulletin.move(state, reason, now)]
         out += self._desk.close(objections.over(view.state), outcome.stopped(view))
         if self.worker is not Worker.ABSENT:
             out.append(self._timers.set(TimerKind.LEAVING, LEAVING_SECONDS))
@@ -190,6 +191,8 @@ class Run:
                 | m.Skipped()
                 | m.ScaleMoved()
                 | m.LimitReached()
+                | m.Widened()
+                | m.Split()
                 | m.Evaluated()
                 | m.Warned()
             ):

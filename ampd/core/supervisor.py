@@ -135,7 +135,7 @@ class Supervisor:
             return out
         if self._stopping is None:
             return out + self._stop(asked.now, f"stop asked for by {asked.author}", save=command.save)
-        return out if command.save else out + self._hurry()
+        return out if command.save else out + self._hurry(asked.now)
 
     def _signalled(self, signalled: s.Signalled) -> Instructions:
         is_over = self.view.state.is_final
@@ -147,7 +147,7 @@ class Supervisor:
                 return [] if self.run.worker is Worker.ABSENT else [s.Kill(gently=False)]
             case "interrupt" | "terminate" if self._stopping is not None:
                 self._note(is_cut_short=True)
-                return self._hurry()
+                return self._hurry(signalled.now)
             case "interrupt":
                 return self._stop(signalled.now, "SIGINT", save=True, is_cut_short=True)
             case "terminate":
@@ -170,16 +170,17 @@ class Supervisor:
             case Worker.ABSENT:
                 return out + self.run.end(outcome.not_running(self.view), now)
 
-    def _hurry(self) -> Instructions:
+    def _hurry(self, now: float) -> Instructions:
         """The checkpoint is not waited for any more; a third time, or where there is none to write, nothing is."""
         assert self._stopping is not None
         was_hurried = self._stopping.is_hurried
         self._note(is_hurried=True)
         if self.run.worker in (Worker.ABSENT, Worker.GONE):
             return []
+        told = self._bulletin.tell("stop.hurried", now, level="warning")
         if was_hurried or self.run.worker is not Worker.READY:
-            return [s.Kill(gently=False)]
-        return [s.SendOrder(m.Stop(save=False)), self._timers.set(TimerKind.SAVE_BUDGET, HURRY_SECONDS)]
+            return [told, s.Kill(gently=False)]
+        return [told, s.SendOrder(m.Stop(save=False)), self._timers.set(TimerKind.SAVE_BUDGET, HURRY_SECONDS)]
 
     def _note(self, **claims: bool) -> None:
         assert self._stopping is not None

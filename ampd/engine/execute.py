@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ampd.engine.window import Attempt, Outcome
+from ampd.engine.window import Attempt, MicroBatch, Outcome
 from ampd.engine.workload import HasLoss
 
 
@@ -27,24 +27,32 @@ class Execute:
     def __call__(self, attempt: Attempt) -> Outcome:
         """The unjudged outcome of an attempt."""
         clear_gradients(self.parameters)
-        losses = [self._run(attempt, index) for index in range(len(attempt.window.micro_batches))]
+        micro_batches = attempt.window.micro_batches
+        if attempt.split > 1:
+            losses = [self._run_split(attempt, micro_batch) for micro_batch in micro_batches]
+        else:
+            losses = [self._run(attempt, micro_batch) for micro_batch in micro_batches]
         return Outcome(
             attempt=attempt, losses=torch.stack(losses) if len(losses) > 1 else losses[0].reshape(1)
         )
 
-    def _run(self, attempt: Attempt, index: int) -> Tensor:
-        micro_batch = attempt.window.micro_batches[index].to(self.device)
+    def _run(self, attempt: Attempt, micro_batch: MicroBatch, weight: float = 1.0) -> Tensor:
+        """Forward and backward of a micro-batch that counts `weight` of a micro-batch; returns its mean loss."""
+        on_device = micro_batch.to(self.device)
         with attempt.forward_context():
-            loss = self.workload.loss(micro_batch)
-        self._share(loss, attempt).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            loss = self.workload.loss(on_device)
+        share = loss if weight == 1.0 else loss * weight
+        count = len(attempt.window.micro_batches)
+        share = share if count == 1 else share / count
+        share = share if attempt.loss_scale is None else share * attempt.loss_scale
+        share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return loss.detach().float()
 
-    @staticmethod
-    def _share(loss: Tensor, attempt: Attempt) -> Tensor:
-        """This micro-batch's share of the window's loss, scaled where SCALE asked for it."""
-        count = len(attempt.window.micro_batches)
-        share = loss if count == 1 else loss / count
-        return share if attempt.loss_scale is None else share * attempt.loss_scale
+    def _run_split(self, attempt: Attempt, micro_batch: MicroBatch) -> Tensor:
+        """The same in parts, for want of memory; each part's mean loss counts by its samples."""
+        weights = [part.samples / micro_batch.samples for part in micro_batch.parts(attempt.split)]
+        parts = zip(micro_batch.parts(attempt.split), weights, strict=True)
+        return torch.stack([self._run(attempt, part, weight) * weight for part, weight in parts]).sum()
 
 
 def clear_gradients(parameters: Sequence[nn.Parameter]) -> None:

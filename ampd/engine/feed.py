@@ -55,7 +55,7 @@ class Feed:
                 self._queue.put(replace(window, micro_batches=tuple(map(_pinned, window.micro_batches))))
                 if self._closing.is_set():
                     return
-        except BaseException as error:  # the thread's top: the loop raises it where it takes the window
+        except BaseException as error:  # noqa: BLE001  # the thread's top: the loop raises it where it takes the window
             self._queue.put(error)
 
 

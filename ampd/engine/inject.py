@@ -23,6 +23,7 @@ class Injector:
     def __init__(self) -> None:
         self._fault: Fault | None = None
         self._left = 0
+        self._largest = 0
         self.active: Fault | None = None
 
     def arm(self, fault: Fault, windows: int) -> None:
@@ -42,6 +43,12 @@ class Injector:
         """Arm what was armed."""
         self._fault, self._left = state["fault"], state["left"]
 
+    def limit_memory(self, micro_batch: MicroBatch) -> None:
+        """Run out of memory, where that is armed, for the largest micro-batch that was seen; its parts fit."""
+        self._largest = max(self._largest, micro_batch.samples)
+        if self.active == "oom" and micro_batch.samples == self._largest:
+            raise torch.OutOfMemoryError(f"injected: no memory for {micro_batch.samples} samples at once")
+
     def disturb(self, loss: Tensor) -> Tensor:
         """The loss, with the active fault in it."""
         match self.active:
@@ -49,6 +56,8 @@ class Injector:
                 return loss + _overflow(loss.device)
             case "nan-loss":
                 return loss * float("nan")
+            case "constant":
+                _constant(loss.device.type)
             case "nan-grad":
                 poison: Tensor = _NanGradient.apply(loss)  # type: ignore[no-untyped-call]  # torch's
                 return loss + poison
@@ -64,12 +73,19 @@ class FaultyWorkload:
 
     def loss(self, micro_batch: MicroBatch) -> Tensor:
         """The workload's loss, disturbed."""
+        self._injector.limit_memory(micro_batch)
         return self._injector.disturb(self._workload.loss(micro_batch))
 
 
 def _overflow(device: torch.device) -> Tensor:
     large = torch.full((1, 1), 60000.0, device=device)
     return (torch.mm(large, large) * 0.0).float().sum()
+
+
+def _constant(device_type: str) -> None:
+    """What `masked_fill(-1e9)` does: raises in float16 alone."""
+    dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else torch.float32
+    torch.empty((), dtype=dtype).fill_(-1e9)
 
 
 class _NanGradient(torch.autograd.Function):

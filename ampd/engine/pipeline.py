@@ -77,7 +77,8 @@ def compose(stages: Sequence[tuple[str, Slot, Stage]], execute: Proceed) -> Proc
     """
     _check_slots(stages)
     proceed = execute
-    for _name, _slot, stage in reversed(sorted(stages, key=lambda entry: entry[1])):
+    outermost_first = sorted(stages, key=lambda entry: entry[1])
+    for _name, _slot, stage in reversed(outermost_first):
         proceed = _ring(stage, proceed)
     return proceed
 

@@ -18,7 +18,7 @@ from ampd.core.spec import StageSpec, WorkloadSpec
 from ampd.errors import ConfigError, PluginError
 
 Group = Literal["ampd.stages", "ampd.workloads"]
-_SPEC_OF: Mapping[str, type[StageSpec] | type[WorkloadSpec]] = {
+_SPEC_OF: Mapping[str, type[StageSpec | WorkloadSpec]] = {
     "ampd.stages": StageSpec,
     "ampd.workloads": WorkloadSpec,
 }

@@ -48,6 +48,21 @@ class MicroBatch:
         moved = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors.items()}  # type: ignore[call-overload]  # device is torch's own union
         return replace(self, tensors=moved)
 
+    def parts(self, count: int) -> tuple[MicroBatch, ...]:
+        """At most `count` parts along the first dimension, as even as can be; views, no copies."""
+        pieces = {
+            name: tensor.tensor_split(min(count, self.samples)) for name, tensor in self.tensors.items()
+        }
+        sizes = [len(part) for part in next(iter(pieces.values()))]
+        return tuple(
+            MicroBatch(
+                tensors={name: split[index] for name, split in pieces.items()},
+                samples=size,
+                tokens=self.tokens * size // self.samples,
+            )
+            for index, size in enumerate(sizes)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:

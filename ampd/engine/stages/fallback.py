@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import replace
+from typing import Any
 
 from ampd.core.config import AMPConfig, JobConfig
 from ampd.core.ledger import Cause
@@ -23,6 +24,7 @@ from ampd.core.spec import NoOptions
 from ampd.engine.float32 import true_float32
 from ampd.engine.pipeline import Proceed
 from ampd.engine.mark import Mark
+from ampd.engine.mending import Mending
 from ampd.engine.rewind import Rewind
 from ampd.engine.stages.context import StageContext
 from ampd.engine.window import Attempt, Outcome, Verdict, flag_of
@@ -34,15 +36,16 @@ _WIDTH = {Precision.FLOAT16: 0, Precision.BFLOAT16: 1, Precision.FLOAT32: 2}  # 
 class Fallback:
     """Replays bad windows down the ladder `amp.ladder`."""
 
-    def __init__(self, config: JobConfig, rewind: Rewind) -> None:
+    def __init__(self, config: JobConfig, rewind: Rewind, mending: Mending) -> None:
         self.amp = config.amp
         self._rewind = rewind
+        self._mending = mending
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
         if attempt.resolves is not None:
             return self._settle(attempt.resolves, proceed)
         mark = self._rewind.mark(rng=bool(rungs_of(self.amp, attempt.precision)))
-        outcome = _known(proceed(attempt))
+        outcome = self._run(self._mending.prepared(attempt), mark, proceed)
         match outcome.verdict:
             case Verdict.FINITE:
                 return outcome
@@ -77,8 +80,34 @@ class Fallback:
         self._rewind.restore(mark)
         precision = failed.attempt.precision if rung == "retry" else Precision(rung)
         with true_float32() if precision is Precision.FLOAT32 else nullcontext():
-            outcome = _known(proceed(failed.attempt.at(precision)))
-        return replace(outcome, replays=(*failed.replays, (_cause_of(failed), rung)), scale=failed.scale)
+            outcome = self._run(failed.attempt.at(precision), mark, proceed)
+        return replace(
+            outcome,
+            replays=(*failed.replays, (_cause_of(failed), rung), *outcome.replays),
+            scale=failed.scale,
+        )
+
+    def _run(self, attempt: Attempt, mark: Mark, proceed: Proceed) -> Outcome:
+        """One attempt; an error that can be mended is, and the attempt made again from the same mark."""
+        replays: tuple[tuple[Cause, str], ...] = ()
+        while True:
+            try:
+                return replace(_known(proceed(attempt)), replays=replays)
+            except RuntimeError as error:
+                mended = self._mending.mend(error, attempt)
+            # Only here, with the traceback and the tensors in its frames gone, can memory be had again.
+            if mended.cause is not None:
+                replays = (*replays, (mended.cause, mended.attempt.precision.value))
+            attempt = mended.attempt
+            self._rewind.restore(mark)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was learned: the split, and the modules that run in float32."""
+        return self._mending.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with what was learned."""
+        self._mending.load_state_dict(state)
 
 
 def rungs_of(amp: AMPConfig, precision: Precision) -> tuple[str, ...]:
@@ -98,10 +127,10 @@ def _cause_of(failed: Outcome) -> Cause:
 
 def _with_cause_of_replays(outcome: Outcome) -> Outcome:
     """A replay that succeeded names the window's cause; a `retry` without a scale suspects the hardware."""
-    cause, rung = outcome.replays[-1]
+    *before, (cause, rung) = outcome.replays
     if rung == "retry" and outcome.scale is None:
         cause = Cause.TRANSIENT
-    return replace(outcome, cause=cause)
+    return replace(outcome, cause=cause, replays=(*before, (cause, rung)))
 
 
 def _with_cause_of_failure(outcome: Outcome) -> Outcome:
@@ -123,4 +152,4 @@ def _known(outcome: Outcome) -> Outcome:
 
 def build(options: NoOptions, context: StageContext) -> Fallback:
     """The stage of the built-in spec."""
-    return Fallback(context.config, context.rewind)
+    return Fallback(context.config, context.rewind, Mending(context.model, context.device, context.emit))

@@ -1,0 +1,66 @@
+"""Runs the campaigns; prints how many cases each ran, and the line that repeats a failure."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+import traceback
+from typing import Protocol
+
+from tests.campaigns import decoder_fuzz, engine_faults, kills
+
+
+class Campaign(Protocol):
+    """A module of this package."""
+
+    NAME: str
+
+    @staticmethod
+    def case(seed: int) -> None:
+        """Run one case; raises where a promise does not hold."""
+
+
+CAMPAIGNS: tuple[Campaign, ...] = (engine_faults, decoder_fuzz, kills)
+
+
+def run(campaign: Campaign, seeds: random.Random, *, seconds: float, cases: int | None) -> int:
+    """Run cases until the time or their number is up; returns how many."""
+    deadline, done = time.monotonic() + seconds, 0
+    while time.monotonic() < deadline and (cases is None or done < cases):
+        seed = seeds.randrange(2**32)
+        try:
+            campaign.case(seed)
+        except Exception:
+            traceback.print_exc()
+            print(f"{campaign.NAME}: FAILED; repeat with: python -m tests.campaigns --only {campaign.NAME} --case {seed}")
+            raise SystemExit(1) from None
+        done += 1
+    return done
+
+
+def main() -> None:
+    """Share the time among the campaigns."""
+    parser = argparse.ArgumentParser(prog="python -m tests.campaigns")
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--only", choices=[campaign.NAME for campaign in CAMPAIGNS])
+    parser.add_argument("--cases", type=int, help="stop after so many cases")
+    parser.add_argument("--case", type=int, help="run the one case of this seed")
+    arguments = parser.parse_args()
+    chosen = [c for c in CAMPAIGNS if arguments.only in (None, c.NAME)]
+    if arguments.case is not None:
+        chosen[0].case(arguments.case)
+        print(f"{chosen[0].NAME}: case {arguments.case} passed")
+        return
+    print(f"campaigns: seed {arguments.seed}, {arguments.seconds:g} s in all")
+    for campaign in chosen:
+        start = time.monotonic()
+        share = arguments.seconds / len(chosen)
+        done = run(campaign, random.Random(arguments.seed), seconds=share, cases=arguments.cases)
+        print(f"{campaign.NAME}: {done} cases in {time.monotonic() - start:.0f} s, 0 failed", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,2 @@
+NAME="kills"
+def case(seed): pass
