@@ -18,7 +18,7 @@ import queue
 import signal
 from types import FrameType
 
-from ampd.control.link import WorkerLink
+from ampd.control.worker_link import WorkerLink
 from ampd.core import messages as m
 from ampd.errors import AmpdError, LinkError
 

@@ -259,7 +259,7 @@ def stop(call: Call, no_save: bool, yes: bool, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("fault", type=click.Choice(["overflow", "nan-loss", "nan-grad"]))
+@click.argument("fault", type=click.Choice(["overflow", "nan-loss", "nan-grad", "constant", "oom"]))
 @click.option(
     "--windows", type=click.IntRange(1, 100000), default=1, show_default=True, help="How many windows."
 )

@@ -1,4 +1,6 @@
-"""The supervisor's end of the link to its workers: orders down, reports up, msgpack on a unix socket.
+"""The link between supervisor and workers: orders down, reports up, msgpack on a unix socket.
+
+This is the supervisor's end; the worker's, `WorkerLink`, is a thread with queues, in `worker_link`.
 
 ROUTER here, DEALER in each worker. A connection is known by the identity that ROUTER gave it, and becomes the voice
 of a rank by its `Hello`; the last Hello of a rank wins. The alternative, workers that choose "rank-0" as identity

@@ -109,7 +109,7 @@ class ControlServer:
         self._router.close(linger=_LAST_WORDS_MILLISECONDS)
         self._publisher.close(linger=_LAST_WORDS_MILLISECONDS)
         self._context.term()
-        self._claim.release(CONTROL, EVENTS)
+        self._claim.release()
         self._closed.set()
 
     def _listen(self) -> None:

@@ -12,7 +12,6 @@ whole process shares, is left alone.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import grp
 import os
@@ -33,16 +32,19 @@ class Claim:
         self.directory = directory
         self.gid = gid
         self._lock = lock
+        self._made: list[Path] = []
 
     def listen(self, name: str, *, shared: bool) -> socket.socket:
         """A listening socket in the directory; `shared` opens it to the control group, where there is one."""
-        return listen(socket_path(self.directory, name), gid=self.gid if shared else None)
+        path = socket_path(self.directory, name)
+        listener = listen(path, gid=self.gid if shared else None)
+        self._made.append(path)
+        return listener
 
-    def release(self, *names: str) -> None:
-        """Remove these sockets and give up the lock; the lock's file stays, since a waiter may have it open."""
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                (self.directory / name).unlink()
+    def release(self) -> None:
+        """Remove the sockets made here and give up the lock, whose file stays: another may have it open."""
+        for path in self._made:
+            path.unlink(missing_ok=True)
         os.close(self._lock)
 
 

@@ -1,7 +1,9 @@
 """The worker's end of the link: a thread that owns the one socket, so that the step loop never meets one.
 
-The step loop pays an append to a deque for a report, and one write to an eventfd where the thread is asleep; the
-thread encodes and sends. What may wait between them is bounded, by kind:
+The step loop pays an append to a deque for a report (about a microsecond); the thread encodes and sends. Ringing the
+thread's bell costs the caller far more than the write to an eventfd: the thread wakes, wants the interpreter lock, and
+the loop waits for it. So only what somebody waits for rings (answers and milestones); the rest is picked up when the
+thread next looks, 20 times a second. What may wait between the two is bounded, by kind:
 
 - a snapshot replaces the one before it, since it is cumulative;
 - events that tell of trouble (fell back, skipped, scale moved) are dropped once the queue is full, counted, and the
@@ -9,11 +11,13 @@ thread encodes and sends. What may wait between them is bounded, by kind:
 - answers and milestones (applied, saved, finished) are never dropped: there are only as many as orders, checkpoints
   and ends, and the journal hangs on them.
 
-The order of events is kept, and a snapshot never overtakes nor trails a `Finished` that was reported after it.
+Everything is numbered as it is reported and sent in that order, so a snapshot neither overtakes the `Hello` before it
+nor trails the `Finished` after it.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import queue
 import threading
@@ -27,6 +31,7 @@ from ampd.core.messages import Evaluated, FellBack, Order, Report, ScaleMoved, S
 
 MAX_WAITING = 4096
 """Events that wait for the thread; a loop with trouble in every window reaches it in minutes of a stopped peer."""
+_LOOK_MILLISECONDS = 50
 _DROPPABLE = (FellBack, Skipped, ScaleMoved, Evaluated, Warned)
 _ENCODER = msgspec.msgpack.Encoder()
 _ORDERS: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
@@ -38,32 +43,35 @@ class WorkerLink:
     def __init__(self, endpoint: str, rank: int) -> None:
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self._endpoint = endpoint
-        self._events: deque[Report] = deque()
-        self._snapshot: deque[Report] = deque(maxlen=1)
-        self._held: Report | None = None  # a snapshot that the thread took and could not send yet
+        self._numbers = itertools.count()  # next() is atomic, where += between threads is not
+        self._events: deque[tuple[int, Report]] = deque()
+        self._snapshot: deque[tuple[int, Report]] = deque(maxlen=1)
+        self._held: tuple[int, Report] | None = None  # a snapshot that the thread took and has not sent yet
         self._lost = 0
-        self._is_stirred = False
+        self._is_rung = False
         self._closes_at: float | None = None
         self._bell = -1
         self._thread = threading.Thread(target=self._run, name=f"link-{rank}", daemon=True)
 
     def start(self) -> None:
         """Connect, and begin to carry; the supervisor need not be there yet."""
-        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        # It starts rung: what was reported before must not wait for the next report.
+        self._bell = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread.start()
 
     def report(self, report: Report) -> None:
         """Hand a report to the thread; never waits. What it holds must not be changed any more."""
         if type(report) is Snapshot:
-            self._snapshot.append(report)
-        elif len(self._events) >= MAX_WAITING and isinstance(report, _DROPPABLE):
+            self._snapshot.append((next(self._numbers), report))
+        elif not isinstance(report, _DROPPABLE):
+            self._events.append((next(self._numbers), report))
+            self._ring()
+        elif len(self._events) < MAX_WAITING:
+            self._events.append((next(self._numbers), report))
+        else:
             self._lost += (
                 1  # two threads at once may count one for two: it is a measure of trouble, not a ledger
             )
-            return
-        else:
-            self._events.append(report)
-        self._stir()
 
     def close(self, timeout: float) -> None:
         """Send what waits, for at most `timeout` seconds, then end the thread; may be called twice."""
@@ -71,23 +79,27 @@ class WorkerLink:
             return
         if self._closes_at is None:
             self._closes_at = time.monotonic() + timeout
-            self._stir()
+            self._ring()
         self._thread.join()
         os.close(self._bell)
         self._bell = -1
 
-    def _stir(self) -> None:
+    def _ring(self) -> None:
         # The thread lowers the flag before it looks at the queues: whoever appended before that is seen, whoever
         # appends after it finds the flag down and rings.
-        if not self._is_stirred:
-            self._is_stirred = True
+        if not self._is_rung:
+            self._is_rung = True
             if self._bell >= 0:
                 os.eventfd_write(self._bell, 1)
 
     def _run(self) -> None:
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        socket = context.socket(zmq.DEALER)
-        socket.connect(self._endpoint)
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.linger = 0
+            socket.connect(self._endpoint)
+            self._carry(socket)
+            socket.linger = max(0, round(1000 * self._left()))
+
+    def _carry(self, socket: zmq.Socket[bytes]) -> None:
         poller = zmq.Poller()
         poller.register(self._bell, zmq.POLLIN)
         has_room = True
@@ -96,12 +108,10 @@ class WorkerLink:
             ready = dict(poller.poll(self._patience()))
             if self._bell in ready:
                 os.eventfd_read(self._bell)
-            self._is_stirred = False
+            self._is_rung = False
             if ready.get(socket, 0) & zmq.POLLIN:
                 self._take_orders(socket)
             has_room = self._send_all(socket)
-        socket.close(linger=max(0, round(1000 * self._left())))
-        context.term()
 
     def _take_orders(self, socket: zmq.Socket[bytes]) -> None:
         while int(socket.EVENTS) & zmq.POLLIN:
@@ -114,30 +124,32 @@ class WorkerLink:
     def _send_all(self, socket: zmq.Socket[bytes]) -> bool:
         """Send what waits; False where the socket has no room for all of it."""
         while True:
-            # The event first, then the snapshot: one that was reported before a Finished cannot be left behind it.
+            # The event is looked at first: a snapshot that was reported before it is then sure to be seen.
             event = self._events[0] if self._events else None
             if self._snapshot:
                 self._held = self._snapshot.popleft()
-            report = self._held or event
-            if report is None:
-                return True
-            if not _send(socket, report):
-                return False
-            if self._held is not None:
+            if self._held is not None and (event is None or self._held[0] < event[0]):
+                if not _send(socket, self._held[1]):
+                    return False
                 self._held = None
-            else:
+            elif event is not None:
+                if not _send(socket, event[1]):
+                    return False
                 self._events.popleft()
                 self._tell_gap()
+            else:
+                return True
 
     def _tell_gap(self) -> None:
         if self._lost and len(self._events) < MAX_WAITING:
             lost, self._lost = self._lost, 0
-            self._events.append(
-                Warned(topic="events.lost", message=f"{lost} events were dropped: the link was full")
-            )
+            warning = Warned(topic="events.lost", message=f"{lost} events were dropped: the link was full")
+            self._events.append((next(self._numbers), warning))
 
-    def _patience(self) -> int | None:
-        return None if self._closes_at is None else max(1, round(1000 * self._left()))
+    def _patience(self) -> int:
+        if self._closes_at is None:
+            return _LOOK_MILLISECONDS
+        return min(_LOOK_MILLISECONDS, max(1, round(1000 * self._left())))
 
     def _left(self) -> float:
         return 0.0 if self._closes_at is None else self._closes_at - time.monotonic()

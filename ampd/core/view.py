@@ -33,11 +33,11 @@ class JobView(msgspec.Struct, kw_only=True):
     state_reason: str = ""
     revision: int = 1
     ready: Ready | None = None
-    """What the present worker said when it was ready."""
+    """What the present worker said when it was ready; what the one before said until then."""
     choice: Choice | None = None
     """The precision of first attempts now, with its reason."""
     snapshots: dict[int, Snapshot] = {}
-    """The last snapshot of each rank of the present worker."""
+    """The last snapshot of each rank of the present worker; of the one before until a new one is ready."""
     last_progress: float = 0.0
     """When the window number last moved."""
     past: Counts = msgspec.field(default_factory=Counts)

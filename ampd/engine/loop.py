@@ -76,7 +76,9 @@ class Loop:
     def _cross_boundary(self) -> None:
         if self._is_eventful():
             self._account(self._trainer.drain())
-        self._boundary.cross(self.window)
+        if self._boundary.has_work(self.window):
+            self._boundary.cross(self.window)
+            self._telemetry.push(self.window, self._revision)  # whoever asks after an answer sees its effect
         self._serve_requests()
         if self._boundary.hold_reason:
             self._hold(self._boundary.hold_reason, "")

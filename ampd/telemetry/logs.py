@@ -31,6 +31,8 @@ Fields = MutableMapping[str, Any]
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _RESERVED = frozenset({"time", "level", "event", "job"})
 _NOT_LOGGED = frozenset({"config"})  # a whole job file; `ampctl get` shows it
+# JSON may hold these as they are, but a terminal obeys some of them and a reader of lines ends a line at others.
+_ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 _BUDGET_LINES = 20
 _BUDGET_SECONDS = 10.0
 
@@ -120,7 +122,7 @@ class _Adopted(logging.Handler):
         log("library.complained", level, fields, at=record.created)
 
 
-_output = Output("info", "auto", sys.stderr)
+_output: Output | None = None  # standard error until `configure` says otherwise
 
 
 def configure(level: str, format: Format, stream: TextIO, *, job: str = "") -> None:
@@ -131,7 +133,7 @@ def configure(level: str, format: Format, stream: TextIO, *, job: str = "") -> N
 
 def set_level(level: str) -> None:
     """Log nothing less severe than `level` (debug, info, warning, error)."""
-    _output.set_level(level)
+    _current().set_level(level)
 
 
 def log_event(event: Event, level: str) -> None:
@@ -141,7 +143,7 @@ def log_event(event: Event, level: str) -> None:
 
 def log(name: str, level: str, fields: Mapping[str, Any], *, at: float) -> None:
     """Log something that is not an event of the job, such as the canonical line; `at` is in Unix seconds."""
-    _output.write(name, level, fields, at)
+    _current().write(name, level, fields, at)
 
 
 def adopt(logger: str) -> None:
@@ -149,6 +151,13 @@ def adopt(logger: str) -> None:
     adopted = logging.getLogger(logger)
     adopted.handlers = [_Adopted(level=logging.WARNING)]
     adopted.propagate = False
+
+
+def _current() -> Output:
+    global _output
+    if _output is None:
+        _output = Output("info", "auto", sys.stderr)
+    return _output
 
 
 def flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -180,7 +189,8 @@ def _render_json(_logger: object, _method: str, line: Fields) -> str:
     """JSON through msgspec, which writes NaN as null; the standard library would write what is not JSON."""
     head = {"time": line.pop("time"), "level": line.pop("level"), "event": line.pop("event")}
     job = line.pop("job")
-    return msgspec.json.encode(head | ({"job": job} if job else {}) | dict(line)).decode()
+    document = head | ({"job": job} if job else {}) | dict(line)
+    return msgspec.json.encode(document).decode().translate(_ESCAPES)
 
 
 def _render_terminal(_logger: object, _method: str, line: Fields) -> str:

@@ -149,9 +149,9 @@ LEDGER = (
 )  # fmt: skip
 
 LEARNING = (
-    _measured("ampd_loss", "Loss of the last window, where it was finite."),
+    _measured("ampd_loss", "Loss of the last window whose loss was finite."),
     _measured("ampd_span_loss", "Loss since the last `ampctl reset stats`, finite windows only.", STATISTIC),
-    _measured("ampd_grad_norm", "Norm of all gradients of the last window, unscaled, before clipping."),
+    _measured("ampd_grad_norm", "Norm of all gradients of that window, unscaled, before clipping."),
     _gauge("ampd_learning_rate", "Learning rate of the last window; 0 before the first."),
     _measured("ampd_evaluated_figure", "The workload's own figures on held-out data.", Label("figure", at_most=16)),
     _measured("ampd_evaluated_window", "Window before which the figures were taken."),
@@ -172,7 +172,7 @@ PRECISION = (
 )  # fmt: skip
 
 RESOURCES = (
-    _measured("ampd_memory_bytes", "Memory of a rank, by kind.", RANK,
+    _measured("ampd_memory_bytes", "Memory of a rank, by kind: the allocator's on CUDA, the process's on the CPU.", RANK,
               _open_set("kind", "resident", "peak", "allocated", "reserved"), unit="bytes"),
     _counter("ampd_checkpoints_total", "Checkpoints written and verified."),
     _counter("ampd_checkpoint_failures_total", "Checkpoints that could not be written; the one before stands."),

@@ -42,7 +42,7 @@ class Progress:
         if self._bar is not None:
             return
         self._bar = _build(self._console)
-        self._task = self._bar.add_task(view.name, total=None, facts="", left="")
+        self._task = self._bar.add_task(view.name, total=None, count="", facts="", left="")
         self._last = Mark.of(view, self._clock())
         self._bar.start()
         self.update(view)
@@ -58,6 +58,7 @@ class Progress:
             self._task,
             total=total,
             completed=window,
+            count=f"{window}/{total}" if total else "",
             facts=_facts(fields, self._rate),
             left=_left(total, window, self._rate),
         )
@@ -85,15 +86,19 @@ class Progress:
 
 def _build(console: Console | None) -> Bar:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    def text(field: str) -> TextColumn:
+        return TextColumn(field, markup=False, table_column=Column(no_wrap=True))
 
     return Bar(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[facts]}", markup=False),
-        TextColumn("{task.fields[left]}", markup=False),
+        text("{task.description}"),
+        BarColumn(bar_width=20),  # the only column that gives way on a narrow terminal
+        text("{task.fields[count]}"),
+        text("{task.fields[facts]}"),
+        text("{task.fields[left]}"),
         console=console or Console(stderr=True),
         auto_refresh=False,
     )

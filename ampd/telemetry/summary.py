@@ -14,7 +14,7 @@ from ampd.telemetry.readings import precision_of, saved_window, seconds_of
 
 Row = tuple[str, str]
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def summary(view: JobView) -> str:
@@ -49,12 +49,11 @@ def tally(counts: Mapping[str, int]) -> str:
 
 
 def in_bytes(size: float) -> str:
-    """A size in the binary unit that suits it: "1.5 GiB"."""
-    for unit in _UNITS[:-1]:
-        if abs(size) < 1024:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} {_UNITS[-1]}"
+    """A size in the decimal unit that suits it, as `ampctl` writes it: "1.5 GB"."""
+    power = 0
+    while size >= 1000 and power < len(_UNITS) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.3g} {_UNITS[power]}"
 
 
 def _counts(view: JobView) -> Counts:

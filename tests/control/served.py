@@ -22,9 +22,11 @@ _T = TypeVar("_T")
 Script = Callable[[Request], Reply | None]
 
 
-def done(request: Request, *, revision: int = 1, window: int = 7, **result: Any) -> Done:
+def done(
+    request: Request, result: dict[str, Any] | None = None, *, revision: int = 1, window: int = 7
+) -> Done:
     """The answer that a daemon gives to `request`."""
-    return Done(id=request.id, boot=BOOT, revision=revision, window=window, result=result)
+    return Done(id=request.id, boot=BOOT, revision=revision, window=window, result=result or {})
 
 
 class LoopThread:

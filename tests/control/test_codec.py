@@ -16,7 +16,7 @@ from ampd.core import protocol
 from ampd.core.protocol import MAX_REQUEST_BYTES, Code, Request
 
 ID = "0190-abcdef"
-GOOD = {"v": 1, "id": ID, "command": {"op": "set", "changes": {"dtype": "float16"}, "reason": "a \"quoted\" é"}}
+GOOD = {"v": 1, "id": ID, "command": {"op": "set", "changes": {"dtype": "float16"}, "reason": 'a "quoted" é'}}
 FUZZ = settings(max_examples=300, derandomize=True, deadline=None)
 WORDS = st.text(max_size=12)
 JSON = st.recursive(
@@ -86,7 +86,9 @@ def test_a_key_given_twice_is_refused(inner: str) -> None:
 
 def test_a_changed_key_given_twice_is_refused() -> None:
     """Two values for one key of `set` are refused by that key's name."""
-    frame = f'{{"v":1,"id":"{ID}","command":{{"op":"set","changes":{{"dtype":"float16","dtype":"float32"}}}}}}'
+    frame = (
+        f'{{"v":1,"id":"{ID}","command":{{"op":"set","changes":{{"dtype":"float16","dtype":"float32"}}}}}}'
+    )
 
     assert "'dtype'" in str(refused(frame.encode()))
 
@@ -148,7 +150,9 @@ def test_a_bad_field_is_named(command: Any, field: str) -> None:
     assert (error.code, error.field, error.request_id) == (Code.BAD_VALUE, field, ID)
 
 
-@pytest.mark.parametrize("request_id", ["short", "x" * 65, "with space", "new\nline0", 12345678, None, "\N{SNOWMAN}" * 8])
+@pytest.mark.parametrize(
+    "request_id", ["short", "x" * 65, "with space", "new\nline0", 12345678, None, "\N{SNOWMAN}" * 8]
+)
 def test_a_bad_id_is_refused_and_not_repeated(request_id: Any) -> None:
     """An id that is not one is refused by field, and is not echoed as if it were good."""
     error = refused({"v": 1, "id": request_id, "command": {"op": "status"}})
@@ -162,7 +166,12 @@ def test_an_error_becomes_a_refusal() -> None:
 
     refusal = error.as_refusal("boot-7")
 
-    assert (refusal.id, refusal.boot, refusal.code, refusal.field) == (ID, "boot-7", Code.BAD_VALUE, "command.kees")
+    assert (refusal.id, refusal.boot, refusal.code, refusal.field) == (
+        ID,
+        "boot-7",
+        Code.BAD_VALUE,
+        "command.kees",
+    )
 
 
 def test_nan_in_a_result_becomes_null() -> None:
@@ -203,7 +212,9 @@ def test_any_json_is_read_or_refused(version: Any, request_id: Any, command: Any
 
 
 @FUZZ
-@given(st.dictionaries(WORDS, WORDS, min_size=1, max_size=4), st.none() | st.integers(1, 9), st.booleans(), WORDS)
+@given(
+    st.dictionaries(WORDS, WORDS, min_size=1, max_size=4), st.none() | st.integers(1, 9), st.booleans(), WORDS
+)
 def test_what_a_client_writes_is_what_is_read(
     changes: dict[str, str], if_revision: int | None, dry_run: bool, reason: str
 ) -> None:

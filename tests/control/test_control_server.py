@@ -163,7 +163,10 @@ def test_the_last_reply_is_out_before_the_end(directory: Path) -> None:
 def test_events_reach_subscribers_by_name(directory: Path) -> None:
     """An event goes to who asked for its name's beginning, as name and JSON."""
     event = Event(boot=BOOT, seq=4, time=1.5, name="window.fell_back", fields={"window": 3})
-    with Served(directory) as served, Dealer(served.endpoint.replace("control", "events"), zmq.SUB) as follower:
+    with (
+        Served(directory) as served,
+        Dealer(served.endpoint.replace("control", "events"), zmq.SUB) as follower,
+    ):
         follower.socket.subscribe(b"window.")
         follower.socket.rcvtimeo = 20
         for _ in range(round(DEADLINE_SECONDS / 0.02)):  # until the subscription has arrived
@@ -229,7 +232,11 @@ def test_a_peer_that_skips_the_door_gets_nothing(stream: bytes, directory: Path)
 @pytest.mark.parametrize(("command", "needed"), ROLE_OF.items())
 @pytest.mark.parametrize("role", Role)
 def test_every_role_for_every_command(
-    role: Role, command: type[protocol.Command], needed: Role, directory: Path, monkeypatch: pytest.MonkeyPatch
+    role: Role,
+    command: type[protocol.Command],
+    needed: Role,
+    directory: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A command needs its role: who has less is told FORBIDDEN and no handler hears of it."""
     monkeypatch.setattr(zap, "role_of", lambda _uid, _gid, **_: role)

@@ -59,7 +59,11 @@ def test_ampd_runtime_dir_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("service", "expected"),
-    [("/run/ampd/unit", "/run/ampd/unit"), ("/run/ampd", "/run/ampd/job"), ("/run/ampd/a:/run/b", "/run/ampd/a")],
+    [
+        ("/run/ampd/unit", "/run/ampd/unit"),
+        ("/run/ampd", "/run/ampd/job"),
+        ("/run/ampd/a:/run/b", "/run/ampd/a"),
+    ],
 )
 def test_systemds_directory_is_used(service: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service's own directory is taken as it is, a shared one gets a directory for the job."""
@@ -77,7 +81,9 @@ def test_systemds_directory_is_used(service: str, expected: str, monkeypatch: py
         (4242, "", "/tmp/ampd-4242/job"),
     ],
 )
-def test_the_user_decides_the_rest(uid: int, xdg: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_user_decides_the_rest(
+    uid: int, xdg: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Root uses /run, a user the session's directory, and /tmp where there is none."""
     for name in ("AMPD_RUNTIME_DIR", "RUNTIME_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)

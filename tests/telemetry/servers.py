@@ -46,7 +46,8 @@ _TestT = TypeVar("_TestT", bound=Callable[..., object])
 def needs_servers(test: _TestT) -> _TestT:
     """Mark a test that runs Debian's Prometheus programs; it is skipped, and says so, where one is missing."""
     reason = f"not installed: {', '.join(MISSING)} (apt install prometheus prometheus-alertmanager)"
-    return pytest.mark.servers(pytest.mark.skipif(bool(MISSING), reason=reason)(test))
+    marked: _TestT = pytest.mark.servers(pytest.mark.skipif(bool(MISSING), reason=reason)(test))
+    return marked
 
 
 def run_tool(*command: str, stdin: str = "") -> str:

@@ -135,7 +135,9 @@ def _attend(query_BHTE: Tensor, key_BHTE: Tensor, value_BHTE: Tensor) -> Tensor:
     length, width = query_BHTE.shape[-2:]
     is_future_TT = torch.ones(length, length, dtype=torch.bool).triu(1)
     scores_BHTT = query_BHTE @ key_BHTE.transpose(-1, -2) * width**-0.5
-    return scores_BHTT.masked_fill(is_future_TT, -torch.inf).softmax(-1).to(value_BHTE.dtype) @ value_BHTE
+    weights_BHTT = scores_BHTT.masked_fill(is_future_TT, -torch.inf).softmax(-1)
+    mixed_BHTE: Tensor = weights_BHTT.to(value_BHTE.dtype) @ value_BHTE
+    return mixed_BHTE
 
 
 def _earlier(bytes_BT: Tensor, distance: int) -> Tensor:

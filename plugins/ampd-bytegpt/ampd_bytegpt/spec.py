@@ -32,7 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             ge=0,
             le=2**24,
         ),
-    ] = 16384
+    ] = 8192
     dropout: Annotated[float, Meta(description="Share of activations dropped in training.", ge=0, lt=1)] = 0.0
 
 

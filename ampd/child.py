@@ -1,0 +1,69 @@
+"""The worker's process: started, signalled, waited for, and the last lines that it wrote.
+
+It is started from the daemon's main thread, because the parent-death signal that the worker asks for goes out when
+the *thread* dies that started it. It has a session of its own, so that a terminal's Ctrl-C reaches the daemon alone,
+and its process group can be killed whole. It inherits the lock of the job directory and no other open file of ours.
+What it prints goes to a file, not a pipe: a pipe would have to be read for as long as the worker lives, and would
+kill it when the daemon dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ampd.job_directory import JobDirectory
+
+LOG = "worker.log"
+LAST_LINES = 20
+_TAIL_BYTES = 16384
+
+
+class Child:
+    """One worker's process."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path, begun: int) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._log = log
+        self._begun = begun  # where in the log this worker's own lines begin
+
+    @classmethod
+    async def start(cls, command: Sequence[str], directory: JobDirectory) -> Child:
+        """Start a worker; raises OSError where its program cannot be run."""
+        log = directory.path / LOG
+        with log.open("ab") as output:
+            output.write(f"--- worker started {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
+            output.flush()
+            begun = output.tell()
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                pass_fds=(directory.lock,),
+            )  # fmt: skip
+        directory.note_worker(process.pid)
+        return cls(process, log, begun)
+
+    async def wait(self) -> int:
+        """Until it is gone: its exit code, or the negative number of the signal that ended it."""
+        return await self._process.wait()
+
+    def kill(self, *, gently: bool) -> None:
+        """End it: SIGTERM to the worker, or SIGKILL to all that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            if gently:
+                os.kill(self.pid, signal.SIGTERM)
+            else:
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def last_lines(self) -> tuple[str, ...]:
+        """The end of what this worker printed."""
+        with self._log.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._begun, size - _TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+        return tuple(lines[-LAST_LINES:])

@@ -1,0 +1,181 @@
+"""`ampd`: run a training job as a daemon, check its job file, list what is installed.
+
+Nothing but click is imported to print `--help`; torch is never imported here, only in the worker that `start` starts.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+_EXIT_CODES = """
+    \b
+    Exit codes:
+      0 ok: completed, or stopped and saved
+      1 failed: the run, or the worker more often than restart.max_restarts
+      2 usage or configuration: nothing was started
+      6 conflict: another daemon has the job
+      130 interrupted before the state was saved
+"""
+
+
+class Ampd(click.Group):
+    """Shows every problem as one message and what to do, with the exit code that it has."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command and leave with its exit code."""
+        from ampd.errors import AmpdError, ExitCode
+
+        try:
+            code = super().main(*args, **kwargs | {"standalone_mode": False})
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx is not None else "ampd"
+            code = _fail(error.format_message(), f"{path} --help", ExitCode.USAGE)
+        except (click.Abort, KeyboardInterrupt):
+            code = _fail("interrupted before the job began", "", ExitCode.INTERRUPTED)
+        except AmpdError as error:
+            code = _fail(str(error), getattr(error, "hint", ""), error.exit_code)
+        sys.exit(code or 0)
+
+
+def _documented(command: Callable[..., Any]) -> Callable[..., Any]:
+    command.__doc__ = (command.__doc__ or "").rstrip() + "\n" + _EXIT_CODES
+    return command
+
+
+_config = click.option(
+    "--config",
+    "path",
+    required=True,
+    metavar="JOB.toml",
+    type=click.Path(path_type=Path),
+    help="The job file.",
+)
+_set = click.option(
+    "--set",
+    "words",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Use this value instead of the job file's; repeatable.",
+)
+
+
+@click.group(cls=Ampd, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ampd")
+@_documented
+def cli() -> None:
+    """Run long mixed-precision trainings that can be watched and changed while they run.
+
+    \b
+    Examples:
+      ampd check --config job.toml
+      ampd start --config job.toml
+      ampctl status                  (in another terminal)
+    """
+
+
+@cli.command()
+@_config
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Start over: what earlier runs left is moved to DIRECTORY/old, never deleted.",
+)
+@_set
+@click.pass_obj
+@_documented
+def start(worker_command: Sequence[str] | None, path: Path, fresh: bool, words: tuple[str, ...]) -> int:
+    """Run a job in the foreground, going on where it was stopped.
+
+    Ctrl-C, SIGTERM and `ampctl stop` save, then end it; a second Ctrl-C does not wait for the checkpoint. SIGHUP
+    reads the job file again and applies its live keys.
+
+    \b
+    Examples:
+      ampd start --config job.toml
+      ampd start --config job.toml --fresh
+      ampd start --config job.toml --set amp.dtype=float16 --set http.listen=127.0.0.1:0
+    """
+    from ampd import preflight
+    from ampd.daemon import WORKER_COMMAND, Daemon
+
+    def read() -> preflight.Plan:
+        return preflight.plan(preflight.read(path, _assignments(words)))
+
+    job = Daemon(
+        read(), reread=lambda: read().config, is_fresh=fresh, worker_command=worker_command or WORKER_COMMAND
+    )
+    ended = job.run()
+    return _fail(ended.message, ended.hint, ended.code) if ended.message else ended.code
+
+
+@cli.command()
+@_config
+@_set
+@_documented
+def check(path: Path, words: tuple[str, ...]) -> None:
+    """Validate all of a job file, options of plugins too, and show what it would run. Starts nothing.
+
+    \b
+    Examples:
+      ampd check --config job.toml
+      ampd check --config job.toml --set batch.size=64
+    """
+    from ampd import preflight
+
+    job = preflight.plan(preflight.read(path, _assignments(words)))
+    for name, fact in preflight.facts(job):
+        click.echo(f"{name:<12} {fact}")
+    click.echo(f"{path}: ok")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects.")
+@_documented
+def plugins(as_json: bool) -> None:
+    """List the stages and workloads that are installed; a job file names those that it uses.
+
+    \b
+    Examples:
+      ampd plugins
+      ampd plugins --json | jq -r '.[].name'
+    """
+    import msgspec
+
+    from ampd.cli.plugin_table import installed, table
+
+    rows = installed()
+    click.echo(msgspec.json.encode(rows).decode() if as_json else table(rows))
+
+
+def _assignments(words: tuple[str, ...]) -> dict[str, str]:
+    """KEY=VALUE words as a mapping; a key that is given twice is refused, since one of the two would be ignored."""
+    assignments: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise click.UsageError(f"--set {word}: expected KEY=VALUE, for example --set amp.dtype=float16")
+        if key in assignments:
+            raise click.UsageError(f"--set {key} is given twice")
+        assignments[key] = value
+    return assignments
+
+
+def _fail(message: str, hint: str, code: int) -> int:
+    click.echo(f"ampd: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    return code
+
+
+def main() -> None:
+    """The console script."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

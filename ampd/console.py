@@ -1,0 +1,83 @@
+"""What whoever started the daemon sees: JSON lines, or on a terminal a progress bar with events above it.
+
+Standard error is for what happens, standard output for the one thing that a run is for: its summary at the end.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import TextIO
+
+from ampd.core.protocol import Event
+from ampd.core.view import JobView
+from ampd.telemetry import logs
+from ampd.telemetry.canonical import Mark, canonical
+from ampd.telemetry.progress import Progress
+
+
+class Console:
+    """The terminal or log of one daemon, from `open` to `close`."""
+
+    def __init__(self, view: JobView, out: TextIO, err: TextIO) -> None:
+        self._view = view
+        self._out = out
+        self._err = err
+        wants_bar = err.isatty() and view.config.log.format != "json"
+        self._bar = Progress() if wants_bar else None
+        self._mark = Mark.of(view, view.started)
+        self._lined = time.monotonic()
+
+    def open(self) -> None:
+        """Begin to show."""
+        log, name = self._view.config.log, self._view.name
+        if self._bar is None:
+            logs.configure(log.level, log.format, self._err, job=name)
+            return
+        self._bar.start(self._view)
+        logs.configure(log.level, "terminal", _AboveBar(self._bar), job=name)
+
+    def event(self, event: Event, level: str) -> None:
+        """Something happened."""
+        logs.log_event(event, level)
+
+    def update(self) -> None:
+        """The view has changed."""
+        if self._bar is not None:
+            self._bar.update(self._view)
+
+    def tick(self, now: float) -> None:
+        """To be called more often than `log.interval_seconds`: writes the canonical line when it is due."""
+        if self._bar is not None or time.monotonic() - self._lined < self._view.config.log.interval_seconds:
+            return
+        self._lined = time.monotonic()
+        logs.log("job.progressed", "info", canonical(self._view, now, self._mark), at=now)
+        self._mark = Mark.of(self._view, now)
+
+    def close(self) -> None:
+        """Stop showing, and sum up a run that had begun."""
+        if self._bar is not None:
+            self._bar.stop()
+            logs.configure(self._view.config.log.level, "terminal", self._err, job=self._view.name)
+        if self._view.ready is not None:
+            from ampd.telemetry.summary import summary
+
+            print(summary(self._view), file=self._out, flush=True)
+
+
+class _AboveBar(io.StringIO):
+    """A text stream whose lines appear above the bar."""
+
+    def __init__(self, bar: Progress) -> None:
+        super().__init__()
+        self._bar = bar
+        self._line = ""
+
+    def write(self, text: str, /) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._bar.event(line)
+        return len(text)
+
+    def isatty(self) -> bool:
+        return True

@@ -1,0 +1,219 @@
+"""The shell around the supervisor's core: carries its instructions out, and tells it what came of them.
+
+It decides nothing. Everything that happens (a request, a report, an exit, a timer) becomes a stimulus on the event
+loop's thread, one after the other; every instruction is carried out without waiting, and what takes time comes
+back as a stimulus of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, assert_never
+
+import msgspec
+
+from ampd.child import Child
+from ampd.console import Console
+from ampd.control import journal as disk
+from ampd.control.link import SupervisorLink
+from ampd.control.server import ControlServer, Peer
+from ampd.core import messages as m
+from ampd.core import stimuli as s
+from ampd.core.config import JobConfig
+from ampd.core.protocol import Request
+from ampd.core.supervisor import Supervisor
+from ampd.errors import CheckpointError, ConfigError, PluginError
+from ampd.job_directory import JobDirectory
+from ampd.sd_notify import ServiceManager
+from ampd.telemetry import logs
+from ampd.telemetry.http import MetricsServer
+
+_TICK_SECONDS = 0.1
+"""log.interval_seconds may be as short as this; a tick costs microseconds."""
+
+
+class Ports(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that the shell acts on."""
+
+    control: ControlServer
+    link: SupervisorLink
+    journal: disk.Journal
+    metrics: MetricsServer
+    directory: JobDirectory
+    console: Console
+    manager: ServiceManager
+
+
+class Shell:
+    """One supervisor at work."""
+
+    def __init__(
+        self, supervisor: Supervisor, ports: Ports, *, command: Sequence[str], reread: Callable[[], JobConfig]
+    ) -> None:
+        self._supervisor = supervisor
+        self._ports = ports
+        self._command = command
+        self._reread = reread
+        self._child: Child | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._exit: asyncio.Future[s.Exit] = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> s.Exit:
+        """Serve and supervise until the core says that it is over."""
+        ports = self._ports
+        metrics = asyncio.get_running_loop().create_task(self._serve_metrics())
+        for work in (ports.control.serve(self._requested), ports.link.serve(self._reported), self._tick()):
+            self._begin(work)
+        self.feed(s.Booted(now=time.time()))
+        try:
+            return await self._exit
+        finally:
+            ports.metrics.close()
+            ports.link.close()
+            ports.control.close()
+            await self._end_tasks()
+            await metrics
+
+    def feed(self, stimulus: s.AnyStimulus) -> None:
+        """Let the core react, and carry out what it says."""
+        for instruction in self._supervisor.handle(stimulus):
+            self._carry_out(instruction)
+        self._ports.metrics.refresh()
+        self._ports.console.update()
+        self._ports.manager.tell(self._supervisor.view)
+
+    def signalled(self, name: Any) -> None:
+        """A signal came in."""
+        self.feed(s.Signalled(now=time.time(), signal=name))
+
+    # Instructions.
+
+    def _carry_out(self, instruction: s.AnyInstruction) -> None:
+        match instruction:
+            case s.Spawn():
+                self._begin(self._spawn())
+            case s.SendOrder(order):
+                self._ports.link.send(0, order)
+            case s.Kill(gently):
+                self._kill(gently)
+            case s.Record(entry):
+                self._begin(self._record(entry))
+            case s.Answer(client, reply):
+                assert isinstance(client, Peer), f"{client} is no peer"
+                self._ports.control.reply(client, reply)
+            case s.Publish(event, level):
+                self._ports.control.publish(event)
+                self._ports.console.event(event, level)
+            case s.SetTimer(timer, seconds):
+                asyncio.get_running_loop().call_later(seconds, self._fired, timer)
+            case s.ReadJobFile():
+                asyncio.get_running_loop().call_soon(self._read_job_file)
+            case s.SetLogLevel(level):
+                logs.set_level(level)
+            case s.Exit():
+                self._exit.set_result(instruction)
+            case _:
+                assert_never(instruction)
+
+    async def _spawn(self) -> None:
+        command = [*self._command, "--link", self._ports.link.endpoint, "--rank", "0"]
+        try:
+            child = await Child.start(command, self._ports.directory)
+        except OSError as error:
+            reason = f"{command[0]} cannot be run: {error.strerror}"
+            self.feed(s.Exited(now=time.time(), returncode=127, reason=reason))
+            return
+        self._child = child
+        self.feed(s.Spawned(now=time.time(), pid=child.pid))
+        returncode = await child.wait()
+        self._child = None
+        self._ports.directory.note_worker(None)
+        self.feed(s.Exited(now=time.time(), returncode=returncode, last_lines=child.last_lines()))
+
+    def _kill(self, gently: bool) -> None:
+        if self._child is not None:
+            self._child.kill(gently=gently)
+
+    async def _record(self, entry: s.Entry) -> None:
+        try:
+            await self._ports.journal.append(_line(entry, time.time()))
+        except CheckpointError as error:
+            self.feed(s.Recorded(now=time.time(), entry=entry, error=str(error)))
+        else:
+            self.feed(s.Recorded(now=time.time(), entry=entry))
+
+    def _read_job_file(self) -> None:
+        try:
+            config = self._reread()
+        except (ConfigError, PluginError) as error:
+            hint = error.hint if isinstance(error, ConfigError) else ""
+            self.feed(s.Reloaded(now=time.time(), error=str(error), hint=hint))
+        else:
+            self.feed(s.Reloaded(now=time.time(), config=config))
+
+    # Stimuli.
+
+    def _requested(self, peer: Peer, request: Request) -> None:
+        stored = self._ports.journal.answer_of(request.id)
+        self.feed(
+            s.Requested(now=time.time(), client=peer, author=peer.author, request=request, stored=stored)
+        )
+
+    def _reported(self, rank: int, report: m.Report) -> None:
+        self.feed(s.Reported(now=time.time(), rank=rank, report=report))
+
+    def _fired(self, timer: s.Timer) -> None:
+        self.feed(s.Fired(now=time.time(), timer=timer))
+
+    async def _tick(self) -> None:
+        """What is due by time and not by event: the canonical line, the watchdog."""
+        manager = self._ports.manager
+        fed = 0.0
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._ports.console.tick(time.time())
+            if manager.watchdog_seconds and time.monotonic() - fed > manager.watchdog_seconds / 4:
+                fed = time.monotonic()
+                manager.feed_watchdog(self._supervisor.view, time.time())
+
+    async def _serve_metrics(self) -> None:
+        """A sink: that it fails is told, and the job goes on without it."""
+        try:
+            await self._ports.metrics.serve()
+        except Exception as error:  # noqa: BLE001  # whatever it is, metrics must not end the job
+            logs.log("metrics.failed", "error", {"error": repr(error)}, at=time.time())
+
+    # Tasks.
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that failed is a bug of ours: the daemon ends with it, rather than go on half deaf."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self._exit.done():
+            self._exit.set_exception(error)
+
+    async def _end_tasks(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _line(entry: s.Entry, now: float) -> disk.Record:
+    """The journal's form of an entry."""
+    match entry:
+        case s.Accepted(act):
+            return disk.Accepted(
+                time=now, request_id=act.request_id, action=act.action, author=act.author, reason=act.reason
+            )
+        case s.Taken(applied, reply):
+            return disk.Applied(time=now, applied=applied, reply=reply)
+        case s.Rejected(reply):
+            return disk.Refused(time=now, reply=reply)

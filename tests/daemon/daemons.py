@@ -1,0 +1,163 @@
+"""Real daemons with a fake worker: started as processes, asked over their sockets, ended with real signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ampd.control.client import Client
+from ampd.core import protocol as p
+from ampd.errors import CommandError
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+FAKE = f"{shlex.quote(sys.executable)} {shlex.quote(str(HERE / 'fake_worker.py'))}"
+PATIENCE_SECONDS = 30.0
+"""For a busy machine; whoever waits as long has found a failure."""
+
+
+def until(what: str, is_true: Callable[[], object]) -> None:
+    """Poll until something holds; an AssertionError that says what did not."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_true():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s: {what}"
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+class Daemon:
+    """One `ampd start` as a process of its own, with its standard streams in files."""
+
+    def __init__(
+        self, home: Path, arguments: Sequence[str], *, worker: str, environment: dict[str, str]
+    ) -> None:
+        self.home = home
+        self._number = len(list(home.glob("err-*")))
+        self.err, self.out = home / f"err-{self._number}", home / f"out-{self._number}"
+        command = [sys.executable, "-m", "tests.daemon.start", worker, *arguments]
+        with self.err.open("wb") as err, self.out.open("wb") as out:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdout=out,
+                stderr=err,
+                env=os.environ | environment,
+                stdin=subprocess.DEVNULL,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The log so far."""
+        lines = self.err.read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def said(self, name: str) -> list[dict[str, Any]]:
+        """The events of a name so far."""
+        return [event for event in self.events if event["event"] == name]
+
+    def hears(self, name: str, count: int = 1) -> dict[str, Any]:
+        """Wait for an event; the last one of its name."""
+
+        def is_heard() -> bool:
+            if len(self.said(name)) >= count:
+                return True
+            assert self.process.poll() is None, f"ended before {name}: {self.err.read_text()}"
+            return False
+
+        until(name, is_heard)
+        return self.said(name)[-1]
+
+    def ask(self, command: p.AnyCommand, *, request_id: str = "") -> p.Done:
+        """Ask over the control socket, as soon as there is one."""
+        endpoint = f"ipc://{self.home / 'rt' / 'toy' / 'control.sock'}"
+        until("the control socket", Path(endpoint.removeprefix("ipc://")).exists)
+        return Client(endpoint).ask(command, PATIENCE_SECONDS, request_id=request_id)
+
+    def status(self) -> dict[str, Any]:
+        return self.ask(p.Status()).result
+
+    def reaches(self, state: str) -> dict[str, Any]:
+        """Wait for a state; the status in it."""
+        until(f"the state {state}", lambda: self._status_or_none().get("state") == state)
+        return self.status()
+
+    def runs(self, window: int = 1) -> int:
+        """Wait for a window to be passed; the pid of the worker that did it."""
+        until(f"window {window}", lambda: self._status_or_none().get("window", 0) >= window)
+        return int(self.said("worker.started")[-1]["pid"])
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ends(self) -> int:
+        """Wait for the exit code."""
+        return self.process.wait(timeout=PATIENCE_SECONDS)
+
+    def clean(self) -> None:
+        """Leave no process behind, whatever the test did."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for started in self.said("worker.started"):
+            if is_alive(started["pid"]):
+                os.killpg(started["pid"], signal.SIGKILL)
+
+    def _status_or_none(self) -> dict[str, Any]:
+        try:
+            return self.status()
+        except CommandError:
+            assert self.process.poll() is None, f"the daemon ended: {self.err.read_text()}"
+            return {}
+
+
+class Job:
+    """A job file in a short directory of its own, and the daemons that were started on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.file = home / "job.toml"
+        self.directory = home / "run"
+        self.environment = {"AMPD_RUNTIME_DIR": str(home / "rt")}
+        self.daemons: list[Daemon] = []
+        self.write()
+
+    def write(self, **sections: str) -> None:
+        """Write the job file anew; a section is TOML text, given by name."""
+        given = {
+            "job": f'name = "toy"\ndirectory = "{self.directory}"\nwindows = 100000',
+            "workload": 'name = "digits"',
+            "http": 'listen = "127.0.0.1:0"',
+            "restart": "backoff_seconds = 0.01",
+        } | sections
+        self.file.write_text("\n".join(f"[{name}]\n{text}" for name, text in given.items()))
+
+    def start(self, *arguments: str, worker: str = "", windows: int | None = None) -> Daemon:
+        """`ampd start`, with faults of the fake worker as words."""
+        words = ["start", "--config", str(self.file), *arguments]
+        if windows is not None:
+            words += ["--set", f"job.windows={windows}"]
+        self.daemons.append(Daemon(self.home, words, worker=f"{FAKE} {worker}", environment=self.environment))
+        return self.daemons[-1]
+
+    def clean(self) -> None:
+        for daemon in self.daemons:
+            daemon.clean()

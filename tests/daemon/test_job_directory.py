@@ -1,0 +1,178 @@
+"""The job's directory: one holder, named where there is one, and nothing deleted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ampd.errors import ConfigError, JobConflictError
+from ampd.job_directory import JobDirectory
+from tests.daemon.daemons import until
+
+
+def _take(path: Path, patience: float = 0.2, said: list[str] | None = None) -> JobDirectory:
+    return JobDirectory.take(path, patience_seconds=patience, say=(said if said is not None else []).append)
+
+
+def test_it_is_made_where_it_is_missing(home: Path) -> None:
+    """With its parents, and locked."""
+    taken = _take(home / "a" / "b")
+
+    assert (home / "a" / "b" / "lock").exists()
+    taken.close()
+
+
+def test_giving_up_removes_what_was_made_and_nothing_else(home: Path) -> None:
+    """A start that failed leaves no trace; a directory that was there stays."""
+    _take(home / "a" / "b").abandon()
+    assert not (home / "a").exists()
+
+    (home / "kept").mkdir()
+    _take(home / "kept").abandon()
+    assert (home / "kept").is_dir()
+
+
+def test_a_live_daemon_is_named(home: Path) -> None:
+    """The second one is turned away with the pid of the first."""
+    code = (
+        "import sys, pathlib; from ampd.job_directory import JobDirectory;"
+        f"JobDirectory.take(pathlib.Path({str(home)!r}), patience_seconds=1, say=print); print('taken', flush=True);"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"taken\n"
+
+        with pytest.raises(JobConflictError, match=f"the daemon with pid {holder.pid} has"):
+            _take(home)
+
+
+def _orphan(directory: JobDirectory) -> subprocess.Popen[bytes]:
+    """A process that inherits the lock and sleeps, written down as the worker of a daemon that is gone."""
+    worker = subprocess.Popen(["sleep", "600"], pass_fds=(directory.lock,), start_new_session=True)
+    os.pwrite(directory.lock, b'{"daemon":4194304,"worker":%d}' % worker.pid, 0)
+    return worker
+
+
+def test_an_orphan_that_leaves_in_time_is_not_killed(home: Path) -> None:
+    """It may be saving: the lock is taken when it is done."""
+    first = _take(home)
+    worker = _orphan(first)
+    first.close()
+    said: list[str] = []
+    threading.Timer(0.2, worker.terminate).start()
+
+    _take(home, patience=30.0, said=said).close()
+
+    assert worker.wait() == -signal.SIGTERM
+    assert not any("killing" in line for line in said)
+
+
+def test_a_holder_that_is_just_going_is_waited_for(home: Path) -> None:
+    """Between two looks it may be gone: that is no conflict."""
+    for _ in range(20):
+        first = _take(home)
+        worker = _orphan(first)
+        first.close()
+        worker.kill()
+
+        _take(home, patience=30.0).close()
+
+        worker.wait()
+
+
+def test_an_orphan_that_stays_is_killed_after_its_budget(home: Path) -> None:
+    """And whoever starts the daemon is told both."""
+    first = _take(home)
+    worker = _orphan(first)
+    first.close()
+    said: list[str] = []
+
+    _take(home, said=said).close()
+
+    assert worker.wait() == -signal.SIGKILL
+    assert f"worker {worker.pid}" in said[0]
+    assert "killing it" in said[1]
+
+
+def test_an_unknown_holder_is_never_killed(home: Path) -> None:
+    """A pid in a file is no proof: who is not our worker is named, and left alone."""
+    first = _take(home)
+    worker = _orphan(first)
+    os.pwrite(first.lock, b"{}" + b" " * 60, 0)
+    first.close()
+
+    with pytest.raises(JobConflictError, match=f"process {worker.pid} has"):
+        _take(home)
+
+    assert worker.poll() is None
+    worker.kill()
+    worker.wait()
+
+
+def test_a_lock_of_the_dead_is_free(home: Path) -> None:
+    """Whatever its file says: the kernel released it."""
+    (home / "lock").write_text('{"daemon":1,"worker":1}')
+
+    _take(home).close()
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("/proc/self/nowhere")])
+def test_a_place_that_cannot_be_a_directory_is_refused(home: Path, make: object) -> None:
+    """A ConfigError with the key, not a traceback."""
+    assert callable(make)
+    make(home / "file")
+
+    with pytest.raises(ConfigError, match="job.directory = .*file' cannot be used") as caught:
+        _take(home / "file")
+
+    assert caught.value.field == "job.directory"
+
+
+def test_setting_aside_moves_all_but_the_lock_and_the_old(home: Path) -> None:
+    """Twice in a row gives two places."""
+    taken = _take(home)
+    for turn in range(2):
+        (home / "journal.jsonl").write_text(str(turn))
+        (home / "ckpt").mkdir()
+        place = taken.set_aside(datetime(2026, 1, 2, 3, 4, turn, tzinfo=UTC))
+        assert place == home / "old" / f"2026-01-02T03-04-0{turn}.000000Z"
+        assert (place / "journal.jsonl").read_text() == str(turn)
+        assert (place / "ckpt").is_dir()
+
+    assert taken.set_aside(datetime.now(UTC)) is None
+    assert {entry.name for entry in home.iterdir()} == {"lock", "old"}
+    taken.close()
+
+
+def test_the_file_says_who_has_it(home: Path) -> None:
+    """For people, and for the next daemon; written whole each time."""
+    taken = _take(home)
+    taken.note_worker(123456)
+    taken.note_worker(7)
+
+    assert (home / "lock").read_text() == f'{{"daemon":{os.getpid()},"worker":7}}'
+    taken.close()
+
+
+def test_patience_is_over_when_the_lock_is_free(home: Path) -> None:
+    """The wait is for the lock, not for a time."""
+    first = _take(home)
+    worker = _orphan(first)
+    first.close()
+    worker.kill()
+    worker.wait()
+
+    second = _take(home, patience=600.0)
+
+    until("the lock", lambda: (home / "lock").exists())
+    second.close()

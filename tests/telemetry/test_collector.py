@@ -1,0 +1,196 @@
+"""The collector: from a view to samples, closed, bounded, finite and monotonic."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from ampd.core.ledger import Cause, Counts
+from ampd.core.lifecycle import JobState
+from ampd.core.messages import Evaluated
+from ampd.core.precision import Precision
+from ampd.core.view import JobView
+from ampd.telemetry.collector import JobCollector
+from ampd.telemetry.metrics import FAMILIES, Kind
+from ampd.telemetry.readings import read
+from tests.telemetry import views
+from tests.telemetry.servers import needs_servers, run_tool
+
+BOUND = sum(family.bound for family in FAMILIES)
+
+NAMES = st.text(max_size=80) | st.sampled_from([*Cause, *Precision, "loss", "other", "", "a\nb", '"}'])
+NUMBERS = st.floats() | st.integers(0, 2**53).map(float)
+TALLIES = st.dictionaries(NAMES, st.integers(0, 10**6), max_size=40)
+
+
+class Page:
+    """A view and the registry that renders it."""
+
+    def __init__(self, view: JobView) -> None:
+        self.view = view
+        self.registry = CollectorRegistry()
+        self.registry.register(JobCollector(lambda: self.view))
+
+    def samples(self) -> dict[tuple[str, ...], float]:
+        """All values by name and label values."""
+        metrics = self.registry.collect()
+        return {(s.name, *s.labels.values()): s.value for metric in metrics for s in metric.samples}
+
+
+def test_readings_and_table_name_the_same_families() -> None:
+    """A family that nobody reads, or a reading that no family shows, is a mistake."""
+    own = {"ampd_telemetry_seconds_total", "ampd_telemetry_readings_left_out"}
+
+    assert read(views.running()).keys() | own == {family.name for family in FAMILIES}
+
+
+def test_every_counter_series_is_there_at_0_before_the_worker_speaks() -> None:
+    """A series that appeared at 1 would have no increase: the first fallback would go unseen."""
+    samples = Page(views.starting()).samples()
+
+    counters = {f.name: f.bound for f in FAMILIES if f.kind is Kind.COUNTER}
+    found = {name: [v for key, v in samples.items() if key[0] == name] for name in counters}
+    assert found == {name: [0.0] * bound for name, bound in counters.items()}
+
+
+def test_what_nobody_has_measured_yet_is_absent_and_not_0() -> None:
+    """A loss of 0 would be a figure, and a wrong one."""
+    names = {key[0] for key in Page(views.starting()).samples()}
+
+    assert names == {family.name for family in FAMILIES if family.from_start}
+
+
+def test_the_ledger_shows_every_count_with_its_cause() -> None:
+    """Windows are applied, skipped by cause or quarantined; replays and fallbacks say why and where to."""
+    samples = Page(views.running()).samples()
+
+    assert samples["ampd_windows_total",] == 400
+    assert samples["ampd_windows_skipped_total", "data"] == 3
+    assert samples["ampd_windows_quarantined_total",] == 1
+    assert samples["ampd_fp32_fallbacks_total", "forward"] == 3
+    assert samples["ampd_fp32_fallbacks_total", "constant"] == 0
+    assert samples["ampd_replays_total", "forward", "retry"] == 1
+
+
+def test_exactly_one_state_and_one_precision_hold() -> None:
+    """One gauge for each closed value: 1 for the one that holds."""
+    samples = Page(views.running(state=JobState.PAUSED)).samples()
+
+    assert {s: samples["ampd_job_state", s] for s in JobState} == {s: float(s == "paused") for s in JobState}
+    assert {p: samples["ampd_precision", p] for p in Precision} == {
+        p: float(p == "float16") for p in Precision
+    }
+
+
+def test_counters_go_on_over_a_worker_restart() -> None:
+    """A dead worker's counts stay and the next one's come on top: Prometheus sees no reset."""
+    page = Page(views.running())
+    before = page.samples()
+
+    page.view.past, page.view.past_seconds = views.COUNTS, {"train": 90.0}
+    page.view.snapshots = {}
+    between = page.samples()
+    page.view.snapshots = {0: views.snapshot(counts=Counts(windows=7, applied=7), seconds={"train": 1.0})}
+    after = page.samples()
+
+    assert before["ampd_windows_total",] == between["ampd_windows_total",] == 400
+    assert after["ampd_windows_total",] == 407
+    assert after["ampd_wall_seconds_total", "train"] == 91
+
+
+def test_an_unknown_cause_counts_as_other() -> None:
+    """A label outside its closed set makes no series, and sums stay true."""
+    counts = Counts(windows=5, skipped={"gremlins": 2, "data": 1, "imps": 2})
+    samples = Page(views.running(snapshots={0: views.snapshot(counts=counts)})).samples()
+
+    assert samples["ampd_windows_skipped_total", "other"] == 4
+    assert sum(value for key, value in samples.items() if key[0] == "ampd_windows_skipped_total") == 5
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_left_out_and_counted(value: float) -> None:
+    """One NaN in a gauge makes every average over it NaN."""
+    page = Page(views.running(last_evaluated=Evaluated(window=1, figures={"loss": value}, seconds=1.0)))
+
+    samples = page.samples()
+
+    assert ("ampd_evaluated_figure", "loss") not in samples
+    assert samples["ampd_telemetry_readings_left_out", "nonfinite"] == 1
+
+
+def test_a_workload_with_many_figures_shows_the_first_sixteen_for_good() -> None:
+    """Names that change with every evaluation must not add up in the server over a week."""
+    page = Page(views.running())
+    shown = set()
+    for turn in range(5):
+        figures = {f"figure_{turn}_{n}": 1.0 for n in range(10)}
+        page.view.last_evaluated = Evaluated(window=turn, figures=figures, seconds=1.0)
+        shown |= {key for key in page.samples() if key[0] == "ampd_evaluated_figure"}
+
+    assert len(shown) == 16
+    assert page.samples()["ampd_telemetry_readings_left_out", "bound"] == 10
+
+
+def test_the_newest_checkpoint_of_a_resumed_job_is_the_one_it_resumed_from() -> None:
+    """Else a job resumed at window 50000 would look as if it had saved nothing for 50000 windows."""
+    view = views.running(last_saved=None, ready=views.ready(window=50_000, resumed=True))
+
+    assert Page(view).samples()["ampd_last_checkpoint_window",] == 50_000
+
+
+def test_the_page_tells_what_it_cost() -> None:
+    """Own overhead is itself a metric, and grows."""
+    page = Page(views.running())
+    first = page.samples()["ampd_telemetry_seconds_total",]
+
+    assert page.samples()["ampd_telemetry_seconds_total",] > first == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tallies=st.lists(TALLIES, min_size=6, max_size=6), numbers=st.dictionaries(NAMES, NUMBERS, max_size=60)
+)
+def test_series_stay_bounded_and_finite_whatever_names_arrive(
+    tallies: list[dict[str, int]], numbers: dict[str, float]
+) -> None:
+    """Hostile causes, rungs, reasons, figures, kinds of memory and ranks: closed sets, finite values, a parsable page."""
+    skipped, fallbacks, rungs, restarts, requests, changes = tallies
+    counts = Counts(skipped=skipped, fp32_fallbacks=fallbacks, replays={name: rungs for name in restarts})
+    snapshots = {
+        rank: views.snapshot(counts=counts, memory=numbers, seconds=dict(restarts)) for rank in range(40)
+    }
+    figures = Evaluated(window=1, figures=numbers, seconds=1.0)
+    view = views.running(
+        snapshots=snapshots, restarts=restarts, requests=requests, changes=changes, last_evaluated=figures
+    )
+
+    page = Page(view)
+
+    assert len(page.samples()) <= BOUND
+    assert all(math.isfinite(value) for value in page.samples().values())
+    assert page.samples()["ampd_fp32_fallbacks_total", "other"] <= sum(fallbacks.values())
+    generate_latest(page.registry)
+
+
+def test_the_openmetrics_page_parses() -> None:
+    """The format is strict: names, units, order and the end are all checked by the parser."""
+    text = openmetrics.generate_latest(Page(views.running()).registry).decode()  # type: ignore[no-untyped-call]  # untyped in the library
+
+    parsed = {family.name for family in text_string_to_metric_families(text)}  # type: ignore[no-untyped-call]  # untyped in the library
+
+    assert {"ampd_windows", "ampd_wall_seconds", "ampd_build"} <= parsed
+
+
+@needs_servers
+@pytest.mark.parametrize("view", [views.starting(), views.running()], ids=["starting", "running"])
+def test_promtool_finds_nothing_wrong_with_the_page(view: JobView) -> None:
+    """Prometheus's own lint of names, types and help texts."""
+    page = generate_latest(Page(view).registry).decode()
+
+    assert run_tool("promtool", "check", "metrics", stdin=page) == ""

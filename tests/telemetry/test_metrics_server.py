@@ -1,0 +1,249 @@
+"""The HTTP server over real sockets: pages, probes, refusals, and what it leaves alone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import httpx
+import pytest
+
+from ampd.core.lifecycle import JobState
+from ampd.core.view import JobView
+from ampd.errors import ConfigError
+from ampd.telemetry import http, logs
+from ampd.telemetry.http import MetricsServer
+from tests.telemetry import views
+
+_T = TypeVar("_T")
+
+
+@contextlib.asynccontextmanager
+async def serving(server: MetricsServer) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of a server that runs on a free port of loopback."""
+    server.bind("127.0.0.1:0")
+    task = asyncio.create_task(server.serve())
+    async with httpx.AsyncClient(base_url=f"http://{server.address}", trust_env=False) as client:
+        yield client
+    server.close()
+    await task
+
+
+def ask(view: JobView, question: Callable[[httpx.AsyncClient], Awaitable[_T]]) -> _T:
+    """The answer of a server of this view."""
+
+    async def main() -> _T:
+        async with serving(MetricsServer(lambda: view)) as client:
+            return await question(client)
+
+    return asyncio.run(main())
+
+
+def get(view: JobView, path: str, **headers: str) -> httpx.Response:
+    """GET a path of a server of this view."""
+    return ask(view, lambda client: client.get(path, headers=headers))
+
+
+def test_metrics_are_text_unless_openmetrics_is_asked_for() -> None:
+    """A browser gets text, a Prometheus what it prefers."""
+    plain = get(views.running(), "/metrics")
+    strict = get(
+        views.running(), "/metrics", accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5"
+    )
+
+    assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "ampd_windows_total 400.0" in plain.text
+    assert strict.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert strict.text.endswith("# EOF\n")
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_readyz_tells_whether_the_job_serves(state: JobState) -> None:
+    """Running, paused and completed are ready; any other state is 503 and says which."""
+    answer = get(views.running(state=state), "/readyz")
+
+    is_ready = state in ("running", "paused", "completed")
+    assert (answer.status_code, answer.text) == (200 if is_ready else 503, f"{state}\n")
+
+
+def test_healthz_is_well_even_where_the_job_has_failed() -> None:
+    """A probe that restarted the daemon because its job failed would hide the failure."""
+    assert get(views.running(state=JobState.FAILED), "/healthz").status_code == 200
+
+
+def test_nothing_can_be_changed_over_http() -> None:
+    """POST is refused everywhere, and unknown paths are not found."""
+    assert ask(views.running(), lambda client: client.post("/metrics")).status_code == 405
+    assert get(views.running(), "/nothing").status_code == 404
+
+
+def test_the_page_allows_no_script_and_escapes_everything() -> None:
+    """A message with markup is shown as text, under a policy that loads nothing."""
+    answer = get(views.running(state_reason="<script>alert(1)</script>"), "/")
+
+    assert "<script" not in answer.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in answer.text
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_scrape_shows_what_held_at_the_last_refresh() -> None:
+    """Pages are built when a snapshot arrives, not when somebody asks."""
+    view = views.running()
+
+    async def question(client: httpx.AsyncClient) -> str:
+        await client.get("/healthz")
+        view.events = 1000
+        return (await client.get("/metrics")).text
+
+    assert "ampd_events_total 17.0" in ask(view, question)
+
+
+def test_many_refreshes_build_few_pages_and_the_last_one_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A burst of events costs one page now and one when its time has come."""
+    monkeypatch.setattr(http, "LEAST_SECONDS", 0.2)
+    view, reads = views.running(), 0
+
+    def look() -> JobView:
+        nonlocal reads
+        reads += 1
+        return view
+
+    async def main() -> str:
+        server = MetricsServer(look)
+        async with serving(server) as client:
+            for view.events in range(100, 201):
+                server.refresh()
+                await asyncio.sleep(0)
+            return await _until(client, "ampd_events_total 200.0")
+
+    asyncio.run(main())
+    assert reads <= 6  # two formats for each page: at start, within the burst, after it
+
+
+async def _until(client: httpx.AsyncClient, line: str) -> str:
+    async with asyncio.timeout(10):
+        while line not in (page := (await client.get("/metrics")).text):
+            await asyncio.sleep(0.01)
+    return page
+
+
+def test_a_page_that_cannot_be_built_leaves_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Telemetry may fail without the job noticing: /metrics goes on with what it had, and the log says so."""
+    monkeypatch.setattr(http, "LEAST_SECONDS", 0)
+    log = io.StringIO()
+    logs.configure("info", "json", log)
+    view: JobView | None = views.running()
+
+    async def main() -> httpx.Response:
+        nonlocal view
+        server = MetricsServer(lambda: view)  # type: ignore[arg-type, return-value]  # breaks on purpose
+        async with serving(server) as client:
+            await client.get("/healthz")
+            view = None
+            server.refresh()
+            return await client.get("/metrics")
+
+    answer = asyncio.run(main())
+    assert "ampd_windows_total 400.0" in answer.text
+    assert '"event":"metrics.failed"' in log.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("listen", "reason"),
+    [
+        ("127.0.0.1:99999", "not a port"),
+        ("192.0.2.1:0", "not one of this machine"),
+        ("no-such-host.invalid:0", "not an address"),
+    ],
+)
+def test_an_address_that_cannot_be_had_is_refused_by_name(listen: str, reason: str) -> None:
+    """The message has the key, what was given and why."""
+    with pytest.raises(ConfigError, match=reason) as caught:
+        MetricsServer(views.running).bind(listen)
+
+    assert caught.value.field == "http.listen"
+    assert listen in str(caught.value)
+
+
+def test_a_port_in_use_is_refused_with_what_to_do() -> None:
+    """Two daemons on one port: the second says so at once, before anything is started."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+
+        with pytest.raises(ConfigError, match="the port is in use") as caught:
+            MetricsServer(views.running).bind(listen)
+
+    assert "127.0.0.1:0" in caught.value.hint
+
+
+def test_closing_before_serving_frees_the_port() -> None:
+    """A daemon that fails while it starts leaves nothing behind."""
+    first = MetricsServer(views.running)
+    first.bind("127.0.0.1:0")
+    listen = first.address
+    first.close()
+
+    second = MetricsServer(views.running)
+    second.bind(listen)
+
+    assert second.address == listen
+    second.close()
+
+
+def test_ipv6_addresses_are_written_with_brackets() -> None:
+    """An address that is shown can be pasted into a URL."""
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    server = MetricsServer(views.running)
+    try:
+        server.bind("[::1]:0")
+    except ConfigError as error:
+        pytest.skip(f"no IPv6 loopback here: {error}")
+
+    assert server.address.startswith("[::1]:")
+    server.close()
+
+
+def test_signals_stay_the_daemons_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """Serving installs no signal handler, writes nothing to the terminal, and a stop closes the port."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    async def question(client: httpx.AsyncClient) -> list[object]:
+        await client.get("/healthz")
+        return [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+
+    during = ask(views.running(), question)
+
+    # asyncio.run has its own handler for SIGINT while it runs; uvicorn's would be a bound method of its server.
+    assert during[1] == before[1]
+    assert "uvicorn" not in repr(during[0])
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_cancelled_server_frees_its_port() -> None:
+    """A daemon that ends without `close` leaks no socket (a leak would be a warning, and so an error)."""
+
+    async def main() -> str:
+        server = MetricsServer(views.running)
+        server.bind("127.0.0.1:0")
+        listen = server.address
+        task = asyncio.create_task(server.serve())
+        async with httpx.AsyncClient(base_url=f"http://{listen}", trust_env=False) as client:
+            await client.get("/healthz")
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return listen
+
+    listen = asyncio.run(main())
+    again = MetricsServer(views.running)
+    again.bind(listen)
+    again.close()
