@@ -88,13 +88,14 @@ def _stages(config: JobConfig) -> tuple[tuple[str, StageSpec], ...]:
                 field=f"pipeline.options.{name}", hint=f"stages: {', '.join(names)}",
             )  # fmt: skip
     stages = tuple((name, registry.stage_spec(name)) for name in names)
-    _check_slots(stages)
+    check_slots(stages)
     for name, spec in stages:
         registry.options_of(spec, options.get(name, {}), f"pipeline.options.{name}")
     return stages
 
 
-def _check_slots(stages: tuple[tuple[str, StageSpec], ...]) -> None:
+def check_slots(stages: tuple[tuple[str, StageSpec], ...]) -> None:
+    """The law of the slots, by name: what `compose` would find in the worker."""
     names = [name for name, _spec in stages]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -10,7 +10,7 @@ again under the same id.
 
 from __future__ import annotations
 
-import secrets
+import os
 import struct
 import time
 from pathlib import Path
@@ -31,7 +31,7 @@ _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | _REFUSED_AT_DOOR | _NOT_OURS | zmq.EV
 def new_request_id() -> str:
     """A UUIDv7 in hex: sorts by time, and 74 random bits tell any two apart."""
     milliseconds = time.time_ns() // 1_000_000
-    random = secrets.randbits(74)
+    random = int.from_bytes(os.urandom(10)) >> 6
     bits = milliseconds << 80 | 7 << 76 | (random >> 62) << 64 | 2 << 62 | random & (1 << 62) - 1
     return f"{bits:032x}"
 
