@@ -116,6 +116,7 @@ def check(config: JobConfig) -> None:
         )
     _check_scales(config.amp)
     _check_finite(config)
+    _check_processes(config.amp)
 
 
 def preset(name: str) -> Mapping[str, Any]:
@@ -146,6 +147,25 @@ def _check_scales(amp: AMPConfig) -> None:
             field="amp.min_scale",
             hint="the scale must have room between its floor and its ceiling",
         )
+
+
+def _check_processes(amp: AMPConfig) -> None:
+    """Fields that mean something only between processes are refused while a job has one."""
+    if amp.sync_batch_norm:
+        raise ConfigError(
+            "amp.sync_batch_norm = true needs more than one process, and a job has one", field="amp.sync_batch_norm",
+            hint="leave it out: BatchNorm of one process is synchronous already",
+        )  # fmt: skip
+    if not amp.sync_across_gpus:
+        raise ConfigError(
+            "amp.sync_across_gpus = false would let processes judge the same window differently",
+            field="amp.sync_across_gpus", hint="leave it out; in one process it costs nothing",
+        )  # fmt: skip
+    if not amp.enable_distributed_accumulation:
+        raise ConfigError(
+            "amp.enable_distributed_accumulation = false needs more than one process, and a job has one",
+            field="amp.enable_distributed_accumulation", hint="leave it out",
+        )  # fmt: skip
 
 
 def _check_finite(config: JobConfig) -> None:

@@ -109,6 +109,14 @@ class AMPConfig(Section, frozen=True, kw_only=True):
     hysteresis: Annotated[
         int, live("Bad windows, not necessarily in a row, before the scale backs off.", unit="windows", ge=1)
     ] = 1
+    overflow_tolerance: Annotated[
+        float,
+        live(
+            "Share of bad windows since the scale last moved that is put up with before it backs off.",
+            ge=0,
+            lt=1,
+        ),
+    ] = 0.0
     scale_loss: Annotated[
         bool, live("False leaves the float16 loss unscaled: small gradients may vanish.")
     ] = True
@@ -150,10 +158,30 @@ class AMPConfig(Section, frozen=True, kw_only=True):
         live("What happens, once an epoch, when the limit is passed."),
     ] = "warn"
     on_bad_window: Annotated[
-        Literal["skip", "pause", "abort"],
+        Literal["skip", "quarantine", "pause", "abort"],
         live("What happens after a window that is not finite even in float32; it is never applied."),
     ] = "skip"
     track_amp_stats: Annotated[bool, live("Keep the ledger's span of scale and memory figures.")] = True
+    enable_amp_memory_pooling: Annotated[
+        bool,
+        fixed("Cap the CUDA memory of the process at amp_memory_fraction; not an AMP feature, but named so."),
+    ] = False
+    amp_memory_fraction: Annotated[
+        float,
+        fixed("Share of the device's memory that the process may take, where the cap is on.", gt=0, le=1),
+    ] = 0.9
+    clear_gradients_after_step: Annotated[
+        bool, live("Free gradients after each update; else they stay until the next backward.")
+    ] = True
+    sync_batch_norm: Annotated[
+        bool, fixed("Convert BatchNorm to SyncBatchNorm; only with more than one process.")
+    ] = False
+    sync_across_gpus: Annotated[
+        bool, fixed("All processes judge a window together; cannot be off, or they would diverge.")
+    ] = True
+    enable_distributed_accumulation: Annotated[
+        bool, fixed("Accumulate without communication until a window's last micro-batch.")
+    ] = True
 
 
 class OptimSection(Section, frozen=True, kw_only=True):

@@ -111,8 +111,9 @@ class Span(msgspec.Struct, kw_only=True):
 class WindowRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one window: the row of losses.jsonl and the entry of the ledger.
 
+    `skipped` is set for every window that was not applied, `quarantined` where it was kept to be looked at.
     `precision` is that of the attempt that was applied (or of the last one that was not); `replays` are the rungs
-    tried after the first attempt, as (cause, rung); `skipped` is the cause where the window was never applied.
+    tried after the first attempt, as (cause, rung).
     """
 
     window: int
@@ -125,6 +126,7 @@ class WindowRecord(msgspec.Struct, frozen=True, kw_only=True):
     scale: float | None = None
     replays: tuple[tuple[Cause, str], ...] = ()
     skipped: Cause | None = None
+    quarantined: bool = False
     clipped: bool = False
     samples: int = 0
     tokens: int = 0
@@ -137,6 +139,7 @@ class Ledger(msgspec.Struct, kw_only=True):
     span_base: Counts = msgspec.field(default_factory=Counts)
     scale: Span = msgspec.field(default_factory=Span)
     loss: Span = msgspec.field(default_factory=Span)
+    last_scale: float | None = None
 
     @property
     def span(self) -> Counts:
@@ -151,8 +154,14 @@ class Ledger(msgspec.Struct, kw_only=True):
         counts.tokens += row.tokens
         counts.low_precision += row.first.is_low
         counts.clipped += row.clipped
+        counts.nonfinite_losses += not math.isfinite(row.loss) or any(
+            c == Cause.FORWARD for c, _rung in row.replays
+        )
+        self._follow_scale(row.scale)
         if row.skipped is None:
             counts.applied += 1
+        elif row.quarantined:
+            counts.quarantined += 1
         else:
             _bump(counts.skipped, row.skipped)
         if row.replays:
@@ -168,6 +177,12 @@ class Ledger(msgspec.Struct, kw_only=True):
         """Start a new span; the job's counts stay."""
         self.span_base = self.job.copy()
         self.scale, self.loss = Span(), Span()
+
+    def _follow_scale(self, scale: float | None) -> None:
+        if scale is not None and self.last_scale is not None:
+            self.job.scale_growths += scale > self.last_scale
+            self.job.scale_backoffs += scale < self.last_scale
+        self.last_scale = self.last_scale if scale is None else scale
 
     def _record_replays(self, row: WindowRecord) -> None:
         for cause, rung in row.replays:

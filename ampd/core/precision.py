@@ -27,12 +27,16 @@ class Precision(enum.StrEnum):
 
 
 class Capability(msgspec.Struct, frozen=True, kw_only=True):
-    """What the worker's device does natively, as measured by the worker at its start."""
+    """What the worker's device does natively, as measured by the worker at its start.
+
+    `unfit` are native precisions in which a probe window of the job's own model was not finite.
+    """
 
     device: str
     native: tuple[Precision, ...]
     emulated: tuple[Precision, ...] = ()
     detail: str = ""
+    unfit: tuple[Precision, ...] = ()
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +75,13 @@ def choose(
 
 
 def _choose_native(capability: Capability) -> Choice:
+    unfit = ", ".join(capability.unfit)
+    why_not = f"; a probe window of the model was not finite in {unfit}" if unfit else ""
     for precision in _PREFERENCE:
-        if precision in capability.native:
-            return Choice(precision=precision, reason=f"native on {capability.device}")
+        if precision in capability.native and precision not in capability.unfit:
+            return Choice(precision=precision, reason=f"native on {capability.device}{why_not}")
+    if unfit:
+        return Choice(precision=Precision.FLOAT32, reason=why_not.removeprefix("; "))
     return Choice(precision=Precision.FLOAT32, reason=f"{capability.device} runs no lower precision natively")
 
 

@@ -39,6 +39,7 @@ class Parts:
     injector: Injector
     ledger: Ledger
     stages: Sequence[tuple[str, Slot, Stage]]
+    execute: Execute
     pipeline: Proceed
 
     @property
@@ -81,10 +82,11 @@ def equip(
     )
     stages = build_stages(config, context)
     runs = FaultyWorkload(workload, injector) if config.inject.allowed else workload
+    execute = Execute(runs, parameters, device)
     return Parts(
         workload=workload, parameters=parameters, optimizer=build_optimizer(config.optim, model), device=device,
         rewind=rewind, injector=injector, ledger=ledger, stages=stages,
-        pipeline=compose(stages, Execute(runs, parameters, device)),
+        execute=execute, pipeline=compose(stages, execute),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ manifest. Tuples come back as lists, keys as strings.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +22,7 @@ from typing import Any
 
 import msgspec
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -60,7 +62,7 @@ def save(root: Path, window: int, seq: int, state: Mapping[str, Any]) -> tuple[P
     if target.exists():
         return target, _size_of(verify(target))
     tensors, plain = flatten(state)
-    _refuse_nonfinite(tensors)
+    _refuse_nonfinite(tensors, plain)
     temporary = root / f".{target.name}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -94,9 +96,9 @@ def newest(root: Path, set_aside: Callable[[Path, str], None]) -> tuple[Path, Ma
 
 def listed(root: Path) -> list[Path]:
     """Visible checkpoints, oldest first."""
-    return sorted(
-        p for p in root.glob(f"{_PREFIX}*") if p.name.removeprefix(_PREFIX).replace("-", "").isdigit()
-    )
+    numbers = {path: path.name.removeprefix(_PREFIX).split("-") for path in root.glob(f"{_PREFIX}*")}
+    visible = [path for path, parts in numbers.items() if all(part.isdigit() for part in parts)]
+    return sorted(visible, key=lambda path: [int(part) for part in numbers[path]])
 
 
 def verify(path: Path) -> Manifest:
@@ -162,7 +164,12 @@ def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield path, value
 
 
-def _refuse_nonfinite(tensors: Mapping[str, Tensor]) -> None:
+def _refuse_nonfinite(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+    for name, value in plain.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CheckpointError(
+                f"{name} = {value} is not finite, and JSON cannot hold it; the previous one stands"
+            )
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
@@ -178,7 +185,10 @@ def _write_tensors(directory: Path, tensors: Mapping[str, Tensor]) -> dict[str, 
     files = {}
     for group, members in groups.items():
         path = directory / f"{group}.safetensors"
-        save_file(members, path)
+        try:
+            save_file(members, path)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} cannot be written: {error}") from error
         _sync(path)
         files[path.name] = _entry_of(path)
     return files

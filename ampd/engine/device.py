@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-from ampd.core.config import DeviceSection
+from ampd.core.config import AMPConfig, DeviceSection
 from ampd.core.precision import Capability, Precision
 from ampd.errors import ConfigError
 
@@ -32,6 +32,18 @@ def prepare_process(section: DeviceSection) -> None:
     if section.threads:
         torch.set_num_threads(section.threads)
     torch.use_deterministic_algorithms(section.deterministic)
+
+
+def cap_memory(amp: AMPConfig, device: torch.device) -> None:
+    """Cap the process's share of the device's memory where that is asked for; raises ConfigError on the CPU."""
+    if not amp.enable_amp_memory_pooling:
+        return
+    if device.type != "cuda":
+        raise ConfigError(
+            "amp.enable_amp_memory_pooling = true caps CUDA memory, and the job runs on the CPU",
+            field="amp.enable_amp_memory_pooling", hint="leave it out, or limit the process by systemd's MemoryMax",
+        )  # fmt: skip
+    torch.cuda.set_per_process_memory_fraction(amp.amp_memory_fraction, device)
 
 
 def capability_of(device: torch.device) -> Capability:

@@ -15,9 +15,11 @@ from ampd.core.config import JobConfig
 from ampd.engine import checkpoint
 from ampd.engine.assembly import Parts, assemble
 from ampd.engine.boundary import Boundary
-from ampd.engine.device import capability_of, choose_device, prepare_process
+from ampd.engine.device import cap_memory, capability_of, choose_device, prepare_process
+from ampd.engine.feed import Feed
 from ampd.engine.loop import Loop
 from ampd.engine.trainer import Trainer
+from ampd.engine.window import Window
 from ampd.engine.writer import Writer
 
 Report = Callable[[m.Report], None]
@@ -26,7 +28,9 @@ Report = Callable[[m.Report], None]
 def prepare(start: m.Start, orders: queue.SimpleQueue[m.Order], report: Report) -> tuple[Loop, Writer]:
     """Build everything that the job file names and load the newest good checkpoint; reports Ready."""
     prepare_process(start.config.device)
-    parts = assemble(start.config, choose_device(start.config.device), report)
+    device = choose_device(start.config.device)
+    cap_memory(start.config.amp, device)
+    parts = assemble(start.config, device, report)
     return make_loop(start, parts, orders, report)
 
 
@@ -43,10 +47,17 @@ def make_loop(
     boundary.resume(state["live"] if state is not None else None, start.schedule, start.pending)
     if state is not None:
         trainer.load_state_dict(state)
+    else:
+        trainer.probe(_first_window(parts))
     writer.start(position["row_bytes"])
     _warn_of_emulation(trainer, report)
     report(_ready(trainer, boundary, position["window"], resumed=state is not None))
     return Loop(trainer, boundary, writer, orders, report, position["window"]), writer
+
+
+def _first_window(parts: Parts) -> Window:
+    """The window that the job begins with; raises WorkloadError where there is none."""
+    return next(Feed(parts.workload, 0))
 
 
 def _total_windows(config: JobConfig, parts: Parts) -> int:

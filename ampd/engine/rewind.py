@@ -118,21 +118,26 @@ class FlatBuffers:
 
     def _gather(self) -> None:
         self._flats, self._views = [], []
-        groups: dict[tuple[torch.dtype, torch.device], list[tuple[nn.Module, str, Tensor]]] = {}
+        owners: dict[int, list[tuple[nn.Module, str]]] = {}
+        groups: dict[tuple[torch.dtype, torch.device], dict[int, Tensor]] = {}
         for module in self._model.modules():
             for name, buffer in module._buffers.items():
-                if buffer is not None:
-                    groups.setdefault((buffer.dtype, buffer.device), []).append((module, name, buffer))
-        for entries in groups.values():
-            self._flatten(entries)
+                if buffer is not None:  # one that several modules share stays one
+                    owners.setdefault(id(buffer), []).append((module, name))
+                    groups.setdefault((buffer.dtype, buffer.device), {})[id(buffer)] = buffer
+        for buffers in groups.values():
+            self._flatten(buffers, owners)
 
-    def _flatten(self, entries: Sequence[tuple[nn.Module, str, Tensor]]) -> None:
-        flat = torch.cat([buffer.detach().reshape(-1) for _module, _name, buffer in entries])
+    def _flatten(
+        self, buffers: Mapping[int, Tensor], owners: Mapping[int, list[tuple[nn.Module, str]]]
+    ) -> None:
+        flat = torch.cat([buffer.detach().reshape(-1) for buffer in buffers.values()])
         offset = 0
-        for module, name, buffer in entries:
+        for identity, buffer in buffers.items():
             view = flat[offset : offset + buffer.numel()].view(buffer.shape)
-            module._buffers[name] = view
-            self._views.append((module, name, view))
+            for module, name in owners[identity]:
+                module._buffers[name] = view
+                self._views.append((module, name, view))
             offset += buffer.numel()
         self._flats.append(flat)
 

@@ -30,6 +30,7 @@ from ampd.engine import state
 from ampd.engine.assembly import Parts
 from ampd.engine.execute import clear_gradients
 from ampd.engine.optim import can_be_gated, gated_step, set_rates
+from ampd.engine.probe import is_finite_at
 from ampd.engine.pipeline import Configurable, Resettable, Settling
 from ampd.engine.stages.autocast import forward_context
 from ampd.engine.stages.scaler import settle
@@ -46,6 +47,7 @@ class Trainer:
         self.parts = parts
         self.capability = capability
         self.total_windows = total_windows
+        self._refuse_unfit_replay(config)
         self.choice = self.choose(config)
         self._pending: Pending | None = None
         self._calm = Calm(risky_left=config.amp.risky_windows)
@@ -82,11 +84,7 @@ class Trainer:
         """Take over a configuration between windows; raises ConfigError with nothing changed."""
         assert self._pending is None, "configuration changes only between settled windows"
         choice = self.choose(config)
-        if config.amp.replay == "adaptive" and not self._can_defer():
-            raise ConfigError(
-                'amp.replay = "adaptive" needs a fused optimizer and a workload without capture()',
-                field="amp.replay", hint='use "sync" or "auto", or optim.fused = true in the job file',
-            )  # fmt: skip
+        self._refuse_unfit_replay(config)
         self.config, self.choice = config, choice
         self._calm = Calm(risky_left=config.amp.risky_windows)
         for _name, _slot, stage in self.parts.stages:
@@ -95,6 +93,25 @@ class Trainer:
 
     def _can_defer(self) -> bool:
         return can_be_gated(self.parts.optimizer) and not isinstance(self.parts.workload, Capturing)
+
+    def _refuse_unfit_replay(self, config: JobConfig) -> None:
+        if config.amp.replay == "adaptive" and not self._can_defer():
+            raise ConfigError(
+                'amp.replay = "adaptive" needs a fused optimizer and a workload without capture()',
+                field="amp.replay", hint='use "sync" or "auto", or optim.fused = true in the job file',
+            )  # fmt: skip
+
+    def probe(self, window: Window) -> None:
+        """Where dtype is "auto", try the chosen precision on a window of the model; what is not finite is not chosen.
+
+        Changes nothing but the choice; waits for the device.
+        """
+        while self.config.amp.dtype == "auto" and self.precision.is_low:
+            if is_finite_at(self.precision, window, self.parts):
+                return
+            unfit = (*self.capability.unfit, self.precision)
+            self.capability = msgspec.structs.replace(self.capability, unfit=unfit)
+            self.choice = self.choose(self.config)
 
     def reset_scale(self) -> None:
         """Put every stage that can be reset (the loss scale) back to where it began."""
@@ -145,12 +162,16 @@ class Trainer:
         set_rates(
             self.parts.optimizer, self.next_lr, self.config.optim
         )  # an adaptive step leaves a tensor there
-        return {**state.capture(self.parts), "calm": msgspec.to_builtins(self._calm)}
+        unfit = [precision.value for precision in self.capability.unfit]
+        return {**state.capture(self.parts), "calm": msgspec.to_builtins(self._calm), "unfit": unfit}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
         state.restore(self.parts, saved)
         self._calm = msgspec.convert(saved["calm"], Calm)
+        unfit = tuple(Precision(name) for name in saved["unfit"])
+        self.capability = msgspec.structs.replace(self.capability, unfit=unfit)
+        self.choice = self.choose(self.config)
 
     def _attempt(self, window: Window) -> Attempt:
         return Attempt(window=window, precision=self.precision)
@@ -220,7 +241,8 @@ class Trainer:
                 raise PipelineError(
                     f"window {outcome.attempt.window.number} was not judged; slot SCALE must judge attempts"
                 )
-        clear_gradients(self.parts.parameters)
+        if self.config.amp.clear_gradients_after_step:
+            clear_gradients(self.parts.parameters)
 
     def _rate_after(self, before: Pending) -> float | Tensor:
         """The rate after a window whose verdict the host does not know: chosen on the device by its flag."""
@@ -238,7 +260,8 @@ class Trainer:
         record = WindowRecord(
             window=window.number, epoch=window.epoch, loss=outcome.loss, precision=outcome.attempt.precision,
             first=self.precision, lr=lr, grad_norm=outcome.norm, scale=outcome.scale, replays=outcome.replays,
-            skipped=None if is_applied else outcome.cause, clipped=outcome.clipped, samples=window.samples, tokens=window.tokens,
+            skipped=None if is_applied else outcome.cause,
+            quarantined=not is_applied and self.config.amp.on_bad_window == "quarantine", clipped=outcome.clipped, samples=window.samples, tokens=window.tokens,
         )  # fmt: skip
         self._calm = self._calm.after(was_finite=is_applied and not outcome.replays, amp=self.config.amp)
         self.ledger.record(record)

@@ -123,7 +123,7 @@ class Writer:
             os.fsync(file.fileno())
             path, size = checkpoint.save(self.checkpoints, task.window, task.seq, task.state)
             checkpoint.prune(self.checkpoints, task.keep)
-        except (OSError, CheckpointError) as error:
+        except Exception as error:  # noqa: BLE001  # the thread's top: the loop waits for an end, good or bad
             self._report(SaveFailed(window=task.window, message=str(error), request_id=task.request_id))
             return
         seconds = time.perf_counter() - start

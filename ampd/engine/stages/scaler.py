@@ -36,6 +36,7 @@ class Scaler:
         self.scale = LossScale(config.amp.init_scale, device)
         self._parameters = parameters
         self._letters = Letters(device)
+        self.configure(config)
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
         scaled = self.scales(attempt.precision)
@@ -65,8 +66,9 @@ class Scaler:
         self.scale.value.clamp_(self.amp.min_scale, self.amp.max_scale)
 
     def reset(self) -> None:
-        """Back to `amp.init_scale`."""
+        """Back to `amp.init_scale`, within its bounds."""
         self.scale.reset()
+        self.scale.value.clamp_(self.amp.min_scale, self.amp.max_scale)
 
     def state_dict(self) -> dict[str, Any]:
         """The loss scale, parked or not."""
