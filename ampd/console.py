@@ -5,6 +5,7 @@ Standard error is for what happens, standard output for the one thing that a run
 
 from __future__ import annotations
 
+import contextlib
 import io
 import time
 from typing import TextIO
@@ -24,7 +25,7 @@ class Console:
         self._out = out
         self._err = err
         wants_bar = err.isatty() and view.config.log.format != "json"
-        self._bar = Progress() if wants_bar else None
+        self._bar = _bar_on(err) if wants_bar else None
         self._mark = Mark.of(view, view.started)
         self._lined = time.monotonic()
 
@@ -41,6 +42,14 @@ class Console:
         """Something happened."""
         logs.log_event(event, level)
 
+    def complain(self, name: str, error: str, now: float) -> None:
+        """Something of the daemon's own went wrong, and it goes on without."""
+        logs.log(name, "error", {"error": error}, at=now)
+
+    def set_level(self, level: str) -> None:
+        """Show nothing less severe from now on."""
+        logs.set_level(level)
+
     def update(self) -> None:
         """The view has changed."""
         if self._bar is not None:
@@ -56,13 +65,21 @@ class Console:
 
     def close(self) -> None:
         """Stop showing, and sum up a run that had begun."""
-        if self._bar is not None:
-            self._bar.stop()
-            logs.configure(self._view.config.log.level, "terminal", self._err, job=self._view.name)
-        if self._view.ready is not None:
-            from ampd.telemetry.summary import summary
+        with contextlib.suppress(OSError):  # nobody reads any more
+            if self._bar is not None:
+                self._bar.stop()
+            if self._view.ready is not None:
+                from ampd.telemetry.summary import summary
 
-            print(summary(self._view), file=self._out, flush=True)
+                print(summary(self._view), file=self._out, flush=True)
+
+
+def _bar_on(stream: TextIO) -> Progress:
+    from rich.console import (
+        Console as Terminal,
+    )  # a tenth of a second that a daemon without a terminal is spared
+
+    return Progress(Terminal(file=stream))
 
 
 class _AboveBar(io.StringIO):

@@ -3,26 +3,26 @@
 The order is the promise that nothing is half done: a whole valid job file (`preflight`), then the job directory,
 the control socket, the metrics port and the link; only when all of that is had is anything moved, written or
 started. Whatever fails before leaves the directory as it was.
+
+The control socket answers as soon as it is bound, and the web server and the log are imported beside that: they
+take longer than everything else together, and an operator who asks must not wait for them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import secrets
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
-from ampd.console import Console
 from ampd.control import endpoints
-from ampd.control.journal import Journal
-from ampd.control.link import SupervisorLink
 from ampd.control.server import ControlServer
 from ampd.core.config import JobConfig
 from ampd.core.stimuli import Exit
@@ -31,14 +31,18 @@ from ampd.core.view import JobView
 from ampd.errors import AmpdError
 from ampd.job_directory import JobDirectory
 from ampd.preflight import Plan
-from ampd.sd_notify import ServiceManager
-from ampd.shell import Ports, Shell
-from ampd.telemetry.http import MetricsServer
+from ampd.shell import Shell
 
-JOURNAL = "journal.jsonl"
+if TYPE_CHECKING:
+    from ampd.ports import Ports
+
 WORKER_COMMAND = (sys.executable, "-m", "ampd.worker")
 
-_SIGNALS = {signal.SIGINT: "interrupt", signal.SIGTERM: "terminate", signal.SIGHUP: "hangup"}
+_SIGNALS: dict[signal.Signals, Literal["interrupt", "terminate", "hangup"]] = {
+    signal.SIGINT: "interrupt",
+    signal.SIGTERM: "terminate",
+    signal.SIGHUP: "hangup",
+}
 
 
 class Daemon:
@@ -69,32 +73,17 @@ class Daemon:
             return asyncio.run(self._serve(directory))
 
     async def _serve(self, directory: JobDirectory) -> Exit:
+        view = self._view(directory)
         with contextlib.ExitStack() as opened:
-            shell = self._open(directory, opened)
+            with _abandoned_on_error(directory):
+                shell = self._answer(view, opened)
+                ports = await self._open(view, directory, opened)
             loop = asyncio.get_running_loop()
             for number, name in _SIGNALS.items():
                 loop.add_signal_handler(number, shell.signalled, name)
-            ended = await shell.run()
+            ended = await shell.run(ports)
             _ignore_signals(loop)
             return ended
-
-    def _open(self, directory: JobDirectory, opened: contextlib.ExitStack) -> Shell:
-        """Everything that is needed, or an error and nothing changed."""
-        view = self._view(directory)
-        with _abandoned_on_error(directory):
-            control, link, metrics = self._bind(view, opened)
-        if self._is_fresh:
-            self._set_aside(directory)
-        journal = opened.enter_context(contextlib.closing(Journal.open(directory.path / JOURNAL)))
-        console = Console(view, self._out, self._err)
-        console.open()
-        opened.callback(console.close)
-        ports = Ports(
-            control=control, link=link, journal=journal, metrics=metrics, directory=directory, console=console,
-            manager=ServiceManager(os.environ),
-        )  # fmt: skip
-        supervisor = Supervisor(view, schedule=journal.applied(), pending=journal.pending())
-        return Shell(supervisor, ports, command=self._worker_command, reread=self._reread)
 
     def _view(self, directory: JobDirectory) -> JobView:
         now = time.time()
@@ -103,25 +92,32 @@ class Daemon:
             endpoint="", http="", started=now, config=self._config, state_since=now,
         )  # fmt: skip
 
-    def _bind(
-        self, view: JobView, opened: contextlib.ExitStack
-    ) -> tuple[ControlServer, SupervisorLink, MetricsServer]:
-        """Every address that somebody else may have; what is bound is written into the view."""
+    def _answer(self, view: JobView, opened: contextlib.ExitStack) -> Shell:
+        """Answer questions from now on."""
         runtime = endpoints.runtime_directory(view.name)
         control = ControlServer.bind(runtime, boot=view.boot, group=self._config.control.group)
         opened.callback(control.close)
-        metrics = MetricsServer(lambda: view)
-        opened.callback(metrics.close)
-        metrics.bind(self._config.http.listen)
-        link = SupervisorLink.bind(runtime)
-        opened.callback(link.close)
-        view.endpoint, view.http = control.endpoint, metrics.address
-        return control, link, metrics
+        view.endpoint = control.endpoint
+        shell = Shell(Supervisor(view), control, command=self._worker_command, reread=self._reread)
+        opened.callback(shell.close)
+        shell.answer()
+        return shell
 
-    def _set_aside(self, directory: JobDirectory) -> None:
-        place = directory.set_aside(datetime.now(UTC))
-        if place is not None:
-            self._say(f"--fresh: what earlier runs left is now in {place}")
+    async def _open(self, view: JobView, directory: JobDirectory, opened: contextlib.ExitStack) -> Ports:
+        """Everything else that is needed, or an error and nothing changed."""
+        await asyncio.to_thread(importlib.import_module, "ampd.ports")
+        from ampd import ports
+
+        link, metrics = ports.bind(view, endpoints.runtime_directory(view.name), opened)
+        view.http = metrics.address
+        journal, aside = ports.open_files(directory, opened, is_fresh=self._is_fresh)
+        if aside is not None:
+            self._say(f"--fresh: what earlier runs left is now in {aside}")
+        console = ports.open_console(view, self._out, self._err, opened)
+        return ports.Ports(
+            link=link, metrics=metrics, journal=journal, console=console, manager=ports.service_manager(),
+            directory=directory,
+        )  # fmt: skip
 
     def _say(self, message: str) -> None:
         print(f"ampd: {message}", file=self._err, flush=True)

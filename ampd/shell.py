@@ -3,6 +3,9 @@
 It decides nothing. Everything that happens (a request, a report, an exit, a timer) becomes a stimulus on the event
 loop's thread, one after the other; every instruction is carried out without waiting, and what takes time comes
 back as a stimulus of its own.
+
+Before the run begins only questions are answered: a command waits until the journal is read, since its answer may
+be in there.
 """
 
 from __future__ import annotations
@@ -10,85 +13,99 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, assert_never
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from ampd.child import Child
-from ampd.console import Console
 from ampd.control import journal as disk
-from ampd.control.link import SupervisorLink
 from ampd.control.server import ControlServer, Peer
 from ampd.core import messages as m
 from ampd.core import stimuli as s
 from ampd.core.config import JobConfig
 from ampd.core.protocol import Request
+from ampd.core.requests import READS
 from ampd.core.supervisor import Supervisor
 from ampd.errors import CheckpointError, ConfigError, PluginError
-from ampd.job_directory import JobDirectory
-from ampd.sd_notify import ServiceManager
-from ampd.telemetry import logs
-from ampd.telemetry.http import MetricsServer
+
+if TYPE_CHECKING:
+    from ampd.ports import Ports
 
 _TICK_SECONDS = 0.1
 """log.interval_seconds may be as short as this; a tick costs microseconds."""
 
 
-class Ports(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the shell acts on."""
-
-    control: ControlServer
-    link: SupervisorLink
-    journal: disk.Journal
-    metrics: MetricsServer
-    directory: JobDirectory
-    console: Console
-    manager: ServiceManager
-
-
 class Shell:
-    """One supervisor at work."""
+    """One supervisor at work: first it only answers, then it runs the job."""
 
     def __init__(
-        self, supervisor: Supervisor, ports: Ports, *, command: Sequence[str], reread: Callable[[], JobConfig]
+        self,
+        supervisor: Supervisor,
+        control: ControlServer,
+        *,
+        command: Sequence[str],
+        reread: Callable[[], JobConfig],
     ) -> None:
         self._supervisor = supervisor
-        self._ports = ports
+        self._control = control
         self._command = command
         self._reread = reread
+        self._opened: Ports | None = None
+        self._waiting: list[tuple[Peer, Request]] = []
         self._child: Child | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit: asyncio.Future[s.Exit] = asyncio.get_running_loop().create_future()
 
-    async def run(self) -> s.Exit:
-        """Serve and supervise until the core says that it is over."""
-        ports = self._ports
+    def answer(self) -> None:
+        """Answer questions from now on; commands wait for `run`."""
+        self._begin(self._control.serve(self._requested))
+
+    async def run(self, ports: Ports) -> s.Exit:
+        """Supervise until the core says that it is over."""
+        self._opened = ports
         metrics = asyncio.get_running_loop().create_task(self._serve_metrics())
-        for work in (ports.control.serve(self._requested), ports.link.serve(self._reported), self._tick()):
-            self._begin(work)
-        self.feed(s.Booted(now=time.time()))
+        self._begin(ports.link.serve(self._reported))
+        self._begin(self._tick())
+        self.feed(
+            s.Booted(now=time.time(), schedule=ports.journal.applied(), pending=ports.journal.pending())
+        )
+        for peer, request in self._waiting:
+            self._requested(peer, request)
         try:
             return await self._exit
         finally:
             ports.metrics.close()
-            ports.link.close()
-            ports.control.close()
-            await self._end_tasks()
             await metrics
+
+    def close(self) -> None:
+        """End what was begun; the sockets are closed by who opened them."""
+        for task in self._tasks:
+            task.cancel()
 
     def feed(self, stimulus: s.AnyStimulus) -> None:
         """Let the core react, and carry out what it says."""
         for instruction in self._supervisor.handle(stimulus):
             self._carry_out(instruction)
-        self._ports.metrics.refresh()
-        self._ports.console.update()
-        self._ports.manager.tell(self._supervisor.view)
+        if self._opened is not None:
+            self._opened.metrics.refresh()
+            self._opened.console.update()
+            self._opened.manager.tell(self._supervisor.view)
 
-    def signalled(self, name: Any) -> None:
+    def _happen(self, stimulus: s.AnyStimulus) -> None:
+        """`feed`, for callbacks of the loop, which would print an exception and go on half deaf."""
+        try:
+            self.feed(stimulus)
+        except Exception as bug:  # noqa: BLE001  # the loop's top: a bug of ours ends the daemon, and is raised by `run`
+            self._fail(bug)
+
+    def signalled(self, name: Literal["interrupt", "terminate", "hangup"]) -> None:
         """A signal came in."""
-        self.feed(s.Signalled(now=time.time(), signal=name))
+        self._happen(s.Signalled(now=time.time(), signal=name))
 
     # Instructions.
+
+    @property
+    def _ports(self) -> Ports:
+        assert self._opened is not None, "before the run begins, the core asks for answers only"
+        return self._opened
 
     def _carry_out(self, instruction: s.AnyInstruction) -> None:
         match instruction:
@@ -102,16 +119,16 @@ class Shell:
                 self._begin(self._record(entry))
             case s.Answer(client, reply):
                 assert isinstance(client, Peer), f"{client} is no peer"
-                self._ports.control.reply(client, reply)
+                self._control.reply(client, reply)
             case s.Publish(event, level):
-                self._ports.control.publish(event)
+                self._control.publish(event)
                 self._ports.console.event(event, level)
             case s.SetTimer(timer, seconds):
                 asyncio.get_running_loop().call_later(seconds, self._fired, timer)
             case s.ReadJobFile():
                 asyncio.get_running_loop().call_soon(self._read_job_file)
             case s.SetLogLevel(level):
-                logs.set_level(level)
+                self._ports.console.set_level(level)
             case s.Exit():
                 self._exit.set_result(instruction)
             case _:
@@ -149,23 +166,26 @@ class Shell:
             config = self._reread()
         except (ConfigError, PluginError) as error:
             hint = error.hint if isinstance(error, ConfigError) else ""
-            self.feed(s.Reloaded(now=time.time(), error=str(error), hint=hint))
+            self._happen(s.Reloaded(now=time.time(), error=str(error), hint=hint))
         else:
-            self.feed(s.Reloaded(now=time.time(), config=config))
+            self._happen(s.Reloaded(now=time.time(), config=config))
 
     # Stimuli.
 
     def _requested(self, peer: Peer, request: Request) -> None:
-        stored = self._ports.journal.answer_of(request.id)
+        if self._opened is None and not isinstance(request.command, READS):
+            self._waiting.append((peer, request))
+            return
+        stored = self._opened.journal.answer_of(request.id) if self._opened is not None else None
         self.feed(
             s.Requested(now=time.time(), client=peer, author=peer.author, request=request, stored=stored)
         )
 
     def _reported(self, rank: int, report: m.Report) -> None:
-        self.feed(s.Reported(now=time.time(), rank=rank, report=report))
+        self._happen(s.Reported(now=time.time(), rank=rank, report=report))
 
     def _fired(self, timer: s.Timer) -> None:
-        self.feed(s.Fired(now=time.time(), timer=timer))
+        self._happen(s.Fired(now=time.time(), timer=timer))
 
     async def _tick(self) -> None:
         """What is due by time and not by event: the canonical line, the watchdog."""
@@ -183,7 +203,7 @@ class Shell:
         try:
             await self._ports.metrics.serve()
         except Exception as error:  # noqa: BLE001  # whatever it is, metrics must not end the job
-            logs.log("metrics.failed", "error", {"error": repr(error)}, at=time.time())
+            self._ports.console.complain("metrics.failed", repr(error), time.time())
 
     # Tasks.
 
@@ -193,17 +213,14 @@ class Shell:
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """A task that failed is a bug of ours: the daemon ends with it, rather than go on half deaf."""
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is not None and not self._exit.done():
-            self._exit.set_exception(error)
+        if error is not None:
+            self._fail(error)
 
-    async def _end_tasks(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _fail(self, bug: BaseException) -> None:
+        if not self._exit.done():
+            self._exit.set_exception(bug)
 
 
 def _line(entry: s.Entry, now: float) -> disk.Record:

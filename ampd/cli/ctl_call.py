@@ -35,9 +35,6 @@ class Ampctl(click.Group):
             code = _complain(
                 "interrupted; a request that was sent may still take effect", "", ExitCode.INTERRUPTED
             )
-        except BrokenPipeError:
-            sys.stderr.close()  # the reader of our output has left: nobody to tell
-            code = ExitCode.OK
         except AmpdError as error:
             hint = error.hint if isinstance(error, CommandError | ConfigError) else ""
             code = _complain(str(error), hint, error.exit_code)

@@ -57,7 +57,9 @@ def status(done: Done) -> str:
 def values(done: Done) -> str:
     """The page of `ampctl get`: one key a line, and whether it can be changed now."""
     about: Mapping[str, Any] = done.result.get("keys", {})
-    return "\n".join(_table([_value_row(key, value, about.get(key, {})) for key, value in done.result["values"].items()]))
+    return "\n".join(
+        _table([_value_row(key, value, about.get(key, {})) for key, value in done.result["values"].items()])
+    )
 
 
 def changes(done: Done) -> str:

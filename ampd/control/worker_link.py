@@ -55,8 +55,7 @@ class WorkerLink:
 
     def start(self) -> None:
         """Connect, and begin to carry; the supervisor need not be there yet."""
-        # It starts rung: what was reported before must not wait for the next report.
-        self._bell = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread.start()
 
     def report(self, report: Report) -> None:

@@ -36,9 +36,9 @@ _UNDER_WAY = (Leg.HELD, Leg.SENT)
 class Desk:
     """Admitted commands of one job, and what was answered."""
 
-    def __init__(self, view: JobView, pending: Sequence[m.Act] = ()) -> None:
+    def __init__(self, view: JobView) -> None:
         self._view = view
-        self._flights = Flights(pending)
+        self._flights = Flights()
         self._memory = Memory()
         self._is_open = False
         self._over: Objection | None = None
@@ -67,6 +67,11 @@ class Desk:
     def has_actions(self) -> bool:
         """Whether an action is admitted that may yet move the configuration."""
         return bool(self._flights.of(m.Act))
+
+    def restore(self, pending: Sequence[m.Act]) -> None:
+        """Take over what an earlier daemon admitted and did not finish."""
+        for act in pending:
+            self._flights.add(Flight(order=act, is_restored=True))
 
     # Requests.
 

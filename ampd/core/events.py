@@ -23,6 +23,8 @@ NAMES: dict[type[m.Message], str] = {
     m.Going: "job.resumed",
     m.FellBack: "window.fell_back",
     m.Skipped: "window.skipped",
+    m.Quarantined: "window.quarantined",
+    m.ScaleStuck: "scale.stuck",
     m.ScaleMoved: "scale.moved",
     m.LimitReached: "fallbacks.reached_limit",
     m.Widened: "module.widened",
@@ -33,7 +35,19 @@ NAMES: dict[type[m.Message], str] = {
 }
 """Every report but `Snapshot`, which is no event."""
 
-_WARNINGS = (m.Refused, m.SaveFailed, m.SetAside, m.FellBack, m.Skipped, m.LimitReached, m.Widened, m.Split, m.Warned)
+_WARNINGS = (
+    m.Refused,
+    m.SaveFailed,
+    m.SetAside,
+    m.FellBack,
+    m.Skipped,
+    m.LimitReached,
+    m.Quarantined,
+    m.ScaleStuck,
+    m.Widened,
+    m.Split,
+    m.Warned,
+)
 
 
 def describe(report: m.Report) -> tuple[str, dict[str, Any]]:

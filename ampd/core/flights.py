@@ -11,7 +11,7 @@ orders. A client that asks again with the same id joins the flight; it does not 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -56,8 +56,8 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
 class Flights:
     """The table of flights by request id, in the order of admission."""
 
-    def __init__(self, pending: Sequence[m.Act] = ()) -> None:
-        self._table = {act.request_id: Flight(order=act, is_restored=True) for act in pending}
+    def __init__(self) -> None:
+        self._table: dict[str, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._table)

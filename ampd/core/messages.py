@@ -216,6 +216,21 @@ class Skipped(Message, frozen=True, kw_only=True, tag="skipped"):
     cause: Cause
 
 
+class Quarantined(Message, frozen=True, kw_only=True, tag="quarantined"):
+    """A window that was never applied is kept at `path`, with its inputs and generators."""
+
+    window: int
+    cause: Cause
+    path: str
+
+
+class ScaleStuck(Message, frozen=True, kw_only=True, tag="scale-stuck"):
+    """The loss scale is at its floor and windows are still not finite: it cannot help any more."""
+
+    window: int
+    scale: float
+
+
 class ScaleMoved(Message, frozen=True, kw_only=True, tag="scale-moved"):
     """The loss scale grew or backed off."""
 
@@ -304,5 +319,5 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
 
 Report = (
     Hello | Ready | Applied | Refused | Saved | SaveFailed | SetAside | Holding | Going | FellBack | Skipped
-    | ScaleMoved | LimitReached | Widened | Split | Evaluated | Warned | Finished | Snapshot
+    | Quarantined | ScaleStuck | ScaleMoved | LimitReached | Widened | Split | Evaluated | Warned | Finished | Snapshot
 )  # fmt: skip

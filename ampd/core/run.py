@@ -46,20 +46,13 @@ class Worker(enum.Enum):
 class Run:
     """The workers of one job, one after the other."""
 
-    def __init__(
-        self,
-        view: JobView,
-        desk: Desk,
-        bulletin: Bulletin,
-        timers: Timers,
-        schedule: Sequence[m.AppliedAction],
-    ) -> None:
+    def __init__(self, view: JobView, desk: Desk, bulletin: Bulletin, timers: Timers) -> None:
         self.worker = Worker.ABSENT
         self.was_ready = False  # the present worker, or the one whose last words are read
         self.rate = Rate()
         self._view, self._desk, self._bulletin, self._timers = view, desk, bulletin, timers
         self._file = view.config  # what a worker begins with, before its checkpoint and the schedule
-        self._schedule = list(schedule)
+        self._schedule: list[m.AppliedAction] = []
         self._exited: s.Exited | None = None
         self._crashes = 0  # in a row, without a new checkpoint
 
@@ -71,9 +64,10 @@ class Run:
 
     # Processes.
 
-    def begin(self) -> Instructions:
+    def begin(self, schedule: Sequence[m.AppliedAction]) -> Instructions:
         """Start the first worker. Until it is ready, the configuration is what the journal makes of the job file."""
         view = self._view
+        self._schedule += schedule
         for done in self._schedule:
             if isinstance(done.action, m.Configure):
                 view.config = edits.rebased(view.config, done.action.changes)
@@ -128,7 +122,8 @@ class Run:
         if self.worker is Worker.GONE:
             self.worker = Worker.ABSENT
         way = outcome.way_to(view.state, JobState(ending.result))
-        reason = ending.message or view.state_reason
+        was = view.state_reason if view.state is JobState.STOPPING else ""
+        reason = ending.message or was
         out = [line for state in way for line in self._bulletin.move(state, reason, now)]
         out += self._desk.close(objections.over(view.state), outcome.stopped(view))
         if self.worker is not Worker.ABSENT:
@@ -193,6 +188,8 @@ class Run:
                 | m.LimitReached()
                 | m.Widened()
                 | m.Split()
+                | m.Quarantined()
+                | m.ScaleStuck()
                 | m.Evaluated()
                 | m.Warned()
             ):

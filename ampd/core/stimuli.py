@@ -75,7 +75,10 @@ class Stimulus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Booted(Stimulus, frozen=True):
-    """Sockets are bound and the journal is read: the job may begin."""
+    """All that a run needs is had, and the journal is read: the job may begin."""
+
+    schedule: tuple[AppliedAction, ...] = ()
+    pending: tuple[Act, ...] = ()
 
 
 class Spawned(Stimulus, frozen=True):

@@ -7,12 +7,11 @@
 
 A pure core instead of callbacks on sockets and processes, because the hard cases are orders of events: a crash
 between an order and its record, a stop during a restart, a second Ctrl-C while a checkpoint is written. Here each
-of them is a test of a few lines. The shell (`ampd.daemon`) carries instructions out and decides nothing.
+of them is a test of a few lines. The shell (`ampd.shell`) carries instructions out and decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
@@ -40,14 +39,12 @@ HURRY_SECONDS = 5.0
 class Supervisor:
     """One daemon and its job."""
 
-    def __init__(
-        self, view: JobView, *, schedule: Sequence[m.AppliedAction] = (), pending: Sequence[m.Act] = ()
-    ) -> None:
+    def __init__(self, view: JobView) -> None:
         self.view = view
-        self.desk = Desk(view, pending)
+        self.desk = Desk(view)
         self._bulletin = Bulletin(view)
         self._timers = Timers()
-        self.run = Run(view, self.desk, self._bulletin, self._timers, schedule)
+        self.run = Run(view, self.desk, self._bulletin, self._timers)
         self._stopping: Stopping | None = None
         self._reloads = 0
         self._is_dismissed = False  # a held daemon that was told to go
@@ -89,7 +86,8 @@ class Supervisor:
         told = self._bulletin.tell(
             "daemon.started", booted.now, pid=view.pid, endpoint=view.endpoint, http=view.http
         )
-        return [told, *self.run.begin()]
+        self.desk.restore(booted.pending)
+        return [told, *self.run.begin(booted.schedule)]
 
     def _requested(self, asked: s.Requested) -> Instructions:
         command = asked.request.command

@@ -2,9 +2,10 @@
 
 A checkpoint is a directory `window-00000500-0002` (the state before window 500, after the job's second live action)
 with safetensors files and `manifest.json`, which lists every file with its size and SHA-256. Window and action number
-identify a state, so a name that exists already is never written again. It is written beside its place under a temporary name, every file is fsynced, then the
-directory, then it is renamed and the parent fsynced. So a name that is visible is complete; a damaged one is
-noticed by its checksums, renamed `...damaged` and the one before it used. No file named "latest" is trusted.
+identify a state, so a name that exists already is never written again. It is written beside its place under a
+temporary name, every file is fsynced, then the directory, then it is renamed and the parent fsynced. So a name that is
+visible is complete; a damaged one is noticed by its checksums, renamed `...damaged` and the one before it used. No file
+named "latest" is trusted. A quarantined window is kept in the same form, by the same code.
 
 A state is a tree of dicts whose leaves are tensors or plain data; tensors go to safetensors, the rest to the
 manifest. Tuples come back as lists, keys as strings.
@@ -63,13 +64,29 @@ def save(root: Path, window: int, seq: int, state: Mapping[str, Any]) -> tuple[P
         return target, _size_of(verify(target))
     tensors, plain = flatten(state)
     _refuse_nonfinite(tensors, plain)
+    return target, _publish(target, (window, seq), tensors, plain)
+
+
+def quarantine(root: Path, window: int, content: Mapping[str, Any]) -> Path:
+    """Keep a window that was never applied, with what is needed to look at it; returns its directory."""
+    target = root / f"{_PREFIX}{window:08d}"
+    if not target.exists():
+        _publish(target, (window, 0), *flatten(content))
+    return target
+
+
+def _publish(
+    target: Path, number: tuple[int, int], tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
+) -> int:
+    """Write a complete directory and make it visible in one rename; returns the size of its files in bytes."""
+    root = target.parent
     temporary = root / f".{target.name}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         manifest = Manifest(
-            format=FORMAT, window=window, seq=seq, torch_version=str(torch.__version__), ampd_version=__version__,
-            files=_write_tensors(temporary, tensors), plain=plain,
+            format=FORMAT, window=number[0], seq=number[1], torch_version=str(torch.__version__),
+            ampd_version=__version__, files=_write_tensors(temporary, tensors), plain=dict(plain),
         )  # fmt: skip
         _write(temporary / "manifest.json", msgspec.json.encode(manifest))
         _sync(temporary)
@@ -78,7 +95,7 @@ def save(root: Path, window: int, seq: int, state: Mapping[str, Any]) -> tuple[P
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return target, _size_of(manifest)
+    return _size_of(manifest)
 
 
 def newest(root: Path, set_aside: Callable[[Path, str], None]) -> tuple[Path, Manifest] | None:

@@ -19,8 +19,8 @@ from ampd.engine.device import cap_memory, capability_of, choose_device, prepare
 from ampd.engine.feed import Feed
 from ampd.engine.loop import Loop
 from ampd.engine.trainer import Trainer
-from ampd.engine.window import Window
-from ampd.engine.writer import Writer
+from ampd.engine.window import Outcome, Window
+from ampd.engine.writer import QuarantineTask, Writer
 
 Report = Callable[[m.Report], None]
 
@@ -39,8 +39,14 @@ def make_loop(
 ) -> tuple[Loop, Writer]:
     """A loop over `parts` that continues what the job directory holds; the writer's thread is running."""
     config = start.config
-    trainer = Trainer(config, parts, capability_of(parts.device), _total_windows(config, parts))
     writer = Writer(Path(start.directory), report)
+    trainer = Trainer(
+        config,
+        parts,
+        capability_of(parts.device),
+        _total_windows(config, parts),
+        quarantine=lambda outcome: writer.quarantine(_to_be_kept(outcome)),
+    )
     boundary = Boundary(trainer, orders, report, config)
     state = _newest_state(writer, report)
     position = state["position"] if state is not None else {"window": 0, "row_bytes": 0}
@@ -53,6 +59,25 @@ def make_loop(
     _warn_of_emulation(trainer, report)
     report(_ready(trainer, boundary, position["window"], resumed=state is not None))
     return Loop(trainer, boundary, writer, orders, report, position["window"]), writer
+
+
+def _to_be_kept(outcome: Outcome) -> QuarantineTask:
+    """What is needed to look at a window that was never applied: its inputs, and the generators it began with."""
+    attempt = outcome.attempt
+    assert outcome.cause is not None, "an outcome that was not applied has a cause"
+    return QuarantineTask(
+        window=attempt.window.number,
+        cause=outcome.cause,
+        content={
+            "inputs": {str(n): dict(m.tensors) for n, m in enumerate(attempt.window.micro_batches)},
+            "generators": outcome.mark.generators if outcome.mark is not None else {},
+            "epoch": attempt.window.epoch,
+            "precision": attempt.precision.value,
+            "loss": str(outcome.loss),
+            "grad_norm": str(outcome.norm),
+            "scale": outcome.scale,
+        },
+    )
 
 
 def _first_window(parts: Parts) -> Window:

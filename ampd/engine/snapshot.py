@@ -34,6 +34,7 @@ class Telemetry:
         self._last: WindowRecord | None = None
         self._last_finite: WindowRecord | None = None
         self._pushed = 0.0
+        self._is_stuck = False
 
     def record(self, record: WindowRecord) -> None:
         """Take in one window; reports trouble at once."""
@@ -49,6 +50,7 @@ class Telemetry:
             self._last_finite = record
         if record.replays or record.skipped is not None:
             self._report_trouble(record)
+        self._watch_floor(record)
 
     def push_if_due(self, window: int, revision: int) -> None:
         """Hand over rows and a snapshot, a few times a second."""
@@ -81,6 +83,14 @@ class Telemetry:
     def _report_scale(self, old: float | None, record: WindowRecord) -> None:
         assert old is not None and record.scale is not None
         self._report(m.ScaleMoved(window=record.window, old=old, new=record.scale))
+
+    def _watch_floor(self, record: WindowRecord) -> None:
+        """Say once, until the scale leaves its floor, that windows are bad although it cannot fall further."""
+        if record.scale is None or record.scale > self._trainer.config.amp.min_scale:
+            self._is_stuck = False
+        elif (record.replays or record.skipped) and not self._is_stuck:
+            self._is_stuck = True
+            self._report(m.ScaleStuck(window=record.window, scale=record.scale))
 
     def _report_trouble(self, record: WindowRecord) -> None:
         if record.replays:

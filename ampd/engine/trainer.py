@@ -12,7 +12,7 @@ whose state is all in its model (what `capture` holds cannot be put back on the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +42,15 @@ from ampd.errors import ConfigError, PipelineError
 class Trainer:
     """Trains `parts` under a configuration that may change between windows; for one thread."""
 
-    def __init__(self, config: JobConfig, parts: Parts, capability: Capability, total_windows: int) -> None:
+    def __init__(
+        self,
+        config: JobConfig,
+        parts: Parts,
+        capability: Capability,
+        total_windows: int,
+        quarantine: Callable[[Outcome], None] = lambda _outcome: None,
+    ) -> None:
+        self._quarantine = quarantine
         self.config = config
         self.parts = parts
         self.capability = capability
@@ -265,6 +273,8 @@ class Trainer:
         )  # fmt: skip
         self._calm = self._calm.after(was_finite=is_applied and not outcome.replays, amp=self.config.amp)
         self.ledger.record(record)
+        if record.quarantined:
+            self._quarantine(outcome)
         return record
 
 

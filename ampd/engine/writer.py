@@ -19,8 +19,8 @@ from typing import Any
 
 import msgspec
 
-from ampd.core.ledger import WindowRecord
-from ampd.core.messages import Report, Saved, SaveFailed, Warned
+from ampd.core.ledger import Cause, WindowRecord
+from ampd.core.messages import Quarantined, Report, Saved, SaveFailed, Warned
 from ampd.engine import checkpoint
 from ampd.errors import CheckpointError
 
@@ -37,6 +37,15 @@ class SaveTask:
     request_id: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineTask:
+    """A window that was never applied; `content` is a tree as of a checkpoint."""
+
+    window: int
+    cause: Cause
+    content: Mapping[str, Any]
+
+
 class Writer:
     """Owns the files of a job directory; `rows` and `save` are for the loop's thread and do not block."""
 
@@ -44,7 +53,7 @@ class Writer:
         self.directory = directory
         self.row_bytes = 0
         self._report = report
-        self._tasks: queue.SimpleQueue[bytes | SaveTask | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[bytes | SaveTask | QuarantineTask | None] = queue.SimpleQueue()
         self._unwritten = bytearray()
         self._idle = threading.Event()
         self._idle.set()
@@ -79,6 +88,10 @@ class Writer:
         self._idle.clear()
         self._tasks.put(task)
 
+    def quarantine(self, task: QuarantineTask) -> None:
+        """Keep a window in the background; reported as Quarantined."""
+        self._tasks.put(task)
+
     def wait(self) -> None:
         """Block until no checkpoint is being written."""
         self._idle.wait()
@@ -98,6 +111,8 @@ class Writer:
                 if isinstance(task, SaveTask):
                     self._save(task, file)
                     self._idle.set()
+                elif isinstance(task, QuarantineTask):
+                    self._quarantine(task)
                 else:
                     self._append(task, file)
 
@@ -113,6 +128,16 @@ class Writer:
                     topic="losses", message=f"{self._losses} cannot be written now, rows are kept: {error}"
                 )
             )
+
+    def _quarantine(self, task: QuarantineTask) -> None:
+        try:
+            path = checkpoint.quarantine(self.directory / "quarantine", task.window, task.content)
+        except Exception as error:  # noqa: BLE001  # the thread's top: later tasks must still be done
+            self._report(
+                Warned(topic="quarantine", message=f"window {task.window} could not be kept: {error}")
+            )
+        else:
+            self._report(Quarantined(window=task.window, cause=task.cause, path=str(path)))
 
     def _save(self, task: SaveTask, file: FileIO) -> None:
         start = time.perf_counter()

@@ -44,7 +44,7 @@ def _left(home: Path) -> set[str]:
     return {entry.name for entry in home.iterdir()} - {"job.toml"}
 
 
-BAD_FILES = {
+BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "broken TOML": ("[job", "is not TOML"),
     "not text": (b"\xff\xfe", "is not text in UTF-8"),
     "unknown key": (GOOD + "[amp]\ndtyp = 'float16'", "'amp.dtyp' is not a key; did you mean 'amp.dtype'?"),

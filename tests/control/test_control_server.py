@@ -15,11 +15,11 @@ import pytest
 import zmq
 
 from ampd.control import zap
-from ampd.control.server import ControlServer
+from ampd.control.server import ControlServer, Peer
 from ampd.core import protocol
 from ampd.core.protocol import MAX_REQUEST_BYTES, ROLE_OF, Code, Done, Event, Request, Role
 from ampd.errors import ConfigError, JobConflictError
-from tests.control.served import BOOT, DEADLINE_SECONDS, Dealer, Served
+from tests.control.served import BOOT, DEADLINE_SECONDS, Dealer, Served, done
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to act as another user")
 ID = "0190-abcdef"
@@ -147,16 +147,31 @@ def test_many_requests_at_once_are_all_answered(directory: Path) -> None:
 
 
 def test_the_last_reply_is_out_before_the_end(directory: Path) -> None:
-    """An answer given just before close arrives: the answer to `stop` is such a one."""
+    """An answer given just before close arrives whole, even one that the kernel does not take at once."""
     with Served(directory, lambda _: None) as served, Dealer(served.endpoint) as dealer:
         dealer.socket.send(STATUS)
         peer, request = served.requests.get(timeout=DEADLINE_SECONDS)
 
         def answer_and_close() -> None:
-            served.server.reply(peer, Done(id=request.id, boot=BOOT, revision=1, window=1, result={}))
+            served.server.reply(peer, done(request, {"padding": "x" * 4_000_000}))
             served.server.close()
 
         served.loop.call(answer_and_close)
+        assert msgspec.json.decode(dealer.socket.recv())["id"] == ID
+
+
+def test_a_reply_does_not_swallow_the_news_of_a_request(directory: Path) -> None:
+    """A request that arrives just when another is answered is not overlooked, though nothing more wakes the loop."""
+    with Served(directory) as served, Dealer(served.endpoint) as dealer:
+        assert isinstance(dealer.ask(STATUS), Done)
+        peer, request = served.requests.get(timeout=DEADLINE_SECONDS)
+
+        def answer_while_one_arrives() -> None:
+            dealer.socket.send(STATUS)
+            served.server._router.poll(round(1000 * DEADLINE_SECONDS))  # takes the news in, as a send may
+            served.server.reply(Peer(b"nobody", peer.role, peer.author), done(request))
+
+        served.loop.call(answer_while_one_arrives)
         assert msgspec.json.decode(dealer.socket.recv())["id"] == ID
 
 

@@ -7,7 +7,7 @@ import queue
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,27 +30,27 @@ from tests.control.served import DEADLINE_SECONDS, Dealer, LoopThread
 class Supervisor:
     """A supervisor's link on a loop in a thread, with everything that it was told."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, handle: Callable[[int, m.Report], None] | None = None) -> None:
         self.reports: queue.SimpleQueue[tuple[int, m.Report]] = queue.SimpleQueue()
         self.errors: queue.SimpleQueue[LinkError] = queue.SimpleQueue()
         self.link = SupervisorLink.bind(directory)
-        self._loop = LoopThread()
+        self.loop = LoopThread()
+        self._handle = handle or (lambda rank, report: self.reports.put((rank, report)))
 
     def __enter__(self) -> Self:
-        self._loop.__enter__()
-        serving = self.link.serve(lambda rank, report: self.reports.put((rank, report)), self.errors.put)
-        self._ended = self._loop.begin(serving)
+        self.loop.__enter__()
+        self._ended = self.loop.begin(self.link.serve(self._handle, self.errors.put))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call(self.link.close)
+        self.loop.call(self.link.close)
         self._ended()
-        self._loop.__exit__(kind, error, trace)
+        self.loop.__exit__(kind, error, trace)
 
     def send(self, rank: int, order: m.Order) -> None:
-        self._loop.call(self.link.send, rank, order)
+        self.loop.call(self.link.send, rank, order)
 
     def next(self) -> tuple[int, m.Report]:
         return self.reports.get(timeout=DEADLINE_SECONDS)
@@ -183,6 +183,29 @@ def test_a_garbled_report_is_told_and_survived(frames: tuple[bytes, ...], superv
         dealer.socket.send(encode(m.Hello(rank=0, pid=1)))
 
         assert supervisor.next() == (0, m.Hello(rank=0, pid=1))
+
+
+def test_a_bug_at_one_report_does_not_cost_the_next(directory: Path) -> None:
+    """Where the supervisor's own function raises, the loop is told and what waits behind is still handed over."""
+    directory.mkdir()
+    heard: queue.SimpleQueue[m.Report] = queue.SimpleQueue()
+    is_sent = threading.Event()
+
+    def fail(rank: int, report: m.Report) -> None:
+        is_sent.wait(DEADLINE_SECONDS)
+        heard.put(report)
+        raise ZeroDivisionError("bug")
+
+    with Supervisor(directory, fail) as supervisor, Dealer(supervisor.link.endpoint) as dealer:
+        for pid in range(10):
+            dealer.socket.send(encode(m.Hello(rank=0, pid=pid)))
+        is_sent.set()
+
+        assert [heard.get(timeout=DEADLINE_SECONDS) for _ in range(10)] == [
+            m.Hello(rank=0, pid=n) for n in range(10)
+        ]
+        supervisor.loop.call(lambda: None)
+    assert {type(failure["exception"]) for failure in supervisor.loop.failures} == {ZeroDivisionError}
 
 
 def test_a_report_before_hello_is_told(supervisor: Supervisor) -> None:

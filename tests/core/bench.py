@@ -84,7 +84,8 @@ class Bench:
         writes: bool = True,
     ) -> None:
         self.view = job_view(config)
-        self.supervisor = Supervisor(self.view, schedule=schedule, pending=pending)
+        self.supervisor = Supervisor(self.view)
+        self._history = (schedule, pending)
         self.writes = writes
         """Whether the disk is done at once with what is recorded; else `write` says when."""
         self.now = 1000.0
@@ -122,7 +123,8 @@ class Bench:
             self.feed(s.Recorded(now=self.now, entry=entry, error=error))
 
     def boot(self) -> Bench:
-        self.feed(s.Booted(now=self.now))
+        schedule, pending = self._history
+        self.feed(s.Booted(now=self.now, schedule=schedule, pending=pending))
         return self
 
     def report(self, report: m.Report) -> list[s.AnyInstruction]:

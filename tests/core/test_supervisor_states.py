@@ -10,6 +10,7 @@ import pytest
 from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
+from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
 from ampd.core.precision import Precision
 from ampd.core.stimuli import TimerKind
@@ -48,10 +49,12 @@ REPORTS: dict[str, m.Report] = {
     "set-aside": m.SetAside(path="p", reason="damaged"),
     "holding": m.Holding(window=1, reason="asked"),
     "going": m.Going(window=1),
-    "fell-back": m.FellBack(window=1, cause="scale", tried=Precision.FLOAT16, applied_at=Precision.FLOAT32),
-    "skipped": m.Skipped(window=1, cause="data"),
+    "fell-back": m.FellBack(window=1, cause=Cause.SCALE, tried=Precision.FLOAT16, applied_at=Precision.FLOAT32),
+    "skipped": m.Skipped(window=1, cause=Cause.DATA),
     "scale-moved": m.ScaleMoved(window=1, old=2, new=1),
     "limit-reached": m.LimitReached(window=1, epoch=0, fallbacks=11, action="warn"),
+    "quarantined": m.Quarantined(window=1, cause=Cause.DATA, path="q"),
+    "scale-stuck": m.ScaleStuck(window=1, scale=1.0),
     "widened": m.Widened(window=1, module="head", location="model.py:3"),
     "split": m.Split(window=1, parts=2, message="out of memory"),
     "evaluated": m.Evaluated(window=1, figures={"loss": 1.0}, seconds=1),

@@ -30,7 +30,6 @@ def test_a_stop_saves_and_exits_with_0(bench: Bench, how: str) -> None:
     """SIGTERM, Ctrl-C and `ampctl stop` are one thing, and a saved stop is no failure."""
     bench.running().report(snapshot(12))
     bench.ask(p.Stop()) if how == "command" else bench.signal(how)
-    assert bench.view.state is JobState.STOPPING
     assert bench.orders[-1] == m.Stop(save=True)
     assert _budgets(bench) == [60.0]
 
@@ -40,6 +39,10 @@ def test_a_stop_saves_and_exits_with_0(bench: Bench, how: str) -> None:
 
     assert bench.view.state is JobState.STOPPED
     assert bench.exits == [s.Exit(0)]
+    assert [e.fields["to"] for e in bench.events if e.name == "lifecycle.changed"][-2:] == [
+        "stopping",
+        "stopped",
+    ]
 
 
 def test_a_stop_is_answered_with_what_became_of_it(bench: Bench) -> None:

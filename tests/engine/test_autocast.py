@@ -51,7 +51,8 @@ def test_the_stage_enters_no_context_itself() -> None:
     seen: list[bool] = []
 
     stage("autocast")(
-        attempt_at("float16"), Script(FINITE, meanwhile=lambda _: seen.append(torch.is_autocast_enabled("cpu")))
+        attempt_at("float16"),
+        Script(FINITE, meanwhile=lambda _: seen.append(torch.is_autocast_enabled("cpu"))),
     )
 
     assert seen == [False]

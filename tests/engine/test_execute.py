@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -100,7 +100,7 @@ def test_nothing_is_judged() -> None:
 class Backward(torch.autograd.Function):
     """The identity, which remembers whether autocast was on in forward and in backward."""
 
-    seen: list[tuple[str, bool]] = []
+    seen: ClassVar[list[tuple[str, bool]]] = []
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from ampd.core.ledger import Cause
 from ampd.core.precision import Precision
 from ampd.engine.stages.fallback import rungs_of
+from ampd.engine.trainer import Trainer
 from ampd.engine.window import Attempt, MicroBatch, Verdict, Window
 from ampd.errors import PipelineError
 from tests.engine import toy
@@ -81,7 +83,9 @@ def test_the_outcome_remembers_the_scale_that_failed() -> None:
     assert outcome.scale == 8.0
 
 
-@pytest.mark.parametrize("amp", [{"dtype": "float16", "enable_fallback_to_fp32": False}, {"dtype": "float32"}])
+@pytest.mark.parametrize(
+    "amp", [{"dtype": "float16", "enable_fallback_to_fp32": False}, {"dtype": "float32"}]
+)
 def test_without_rungs_a_bad_window_stays_bad(amp: dict[str, Any]) -> None:
     """Where nothing wider is allowed or there is, one attempt is all, and its verdict stands."""
     inner = Script(BAD_LOSS)
@@ -123,36 +127,42 @@ def test_an_attempt_without_a_verdict_is_an_error(answers: list[dict[str, Any]])
         stage("fallback", amp={"dtype": "float16"})(attempt_at("float16"), Script(*answers))
 
 
+def norm_of(subject: Trainer) -> nn.BatchNorm1d:
+    """The toy's BatchNorm."""
+    (norm,) = [module for module in subject.parts.model.modules() if isinstance(module, nn.BatchNorm1d)]
+    return norm
+
+
 def test_every_attempt_finds_the_same_state() -> None:
     """Generators and buffers are where they were for each rung: same draws, and a batch is counted once."""
     subject = toy.trainer(amp={"dtype": "float16", "ladder": ALL_RUNGS})
-    norm = subject.parts.model[1]
-    seen: list[tuple[float, int]] = []
+    norm = norm_of(subject)
+    seen: list[tuple[float, float]] = []
 
     def run(_attempt: Attempt) -> None:
-        norm.num_batches_tracked += 1
-        seen.append((torch.rand(()).item(), int(norm.num_batches_tracked)))
+        norm.get_buffer("num_batches_tracked").add_(1)
+        seen.append((torch.rand(()).item(), norm.get_buffer("num_batches_tracked").item()))
 
     inner = Script(SCALED, SCALED, SCALED, FINITE, meanwhile=run)
     stage_of(subject, "fallback")(attempt_at("float16"), inner)
 
     assert len(seen) == 4
     assert len(set(seen)) == 1
-    assert int(norm.num_batches_tracked) == 1
+    assert norm.get_buffer("num_batches_tracked").item() == 1
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_a_window_that_stays_bad_leaves_no_trace_in_buffers(dtype: str) -> None:
     """NaN in running statistics would outlive the window by far."""
     subject = toy.trainer(amp={"dtype": dtype})
-    norm = subject.parts.model[1]
+    norm = norm_of(subject)
 
     def poison(_attempt: Attempt) -> None:
-        norm.running_mean.fill_(float("nan"))
+        norm.get_buffer("running_mean").fill_(float("nan"))
 
     stage_of(subject, "fallback")(attempt_at(dtype), Script(BAD_LOSS, BAD_LOSS, meanwhile=poison))
 
-    assert torch.equal(norm.running_mean, torch.zeros_like(norm.running_mean))
+    assert not norm.get_buffer("running_mean").any()
 
 
 def test_the_float32_rung_is_true_float32() -> None:

@@ -90,7 +90,9 @@ def test_a_single_slot_must_be_filled(slot: Slot) -> None:
     """A pipeline without it is refused when it is composed, not when the first overflow comes."""
     rest = entries([name for name in SLOTS if name != slot.name], [])
 
-    with pytest.raises(PipelineError, match=f"slot {slot.name} takes exactly one stage, the pipeline has none"):
+    with pytest.raises(
+        PipelineError, match=f"slot {slot.name} takes exactly one stage, the pipeline has none"
+    ):
         compose(rest, Script())
 
 
@@ -99,7 +101,9 @@ def test_a_single_slot_takes_no_second_stage(slot: Slot) -> None:
     """Both are named."""
     doubled = [*entries(SLOTS, []), ("intruder", slot, through)]
 
-    with pytest.raises(PipelineError, match=f"the pipeline has {slot.name} and intruder; see \\[pipeline\\] stages"):
+    with pytest.raises(
+        PipelineError, match=f"the pipeline has {slot.name} and intruder; see \\[pipeline\\] stages"
+    ):
         compose(doubled, Script())
 
 
@@ -133,9 +137,7 @@ def with_stage(subject: Trainer, name: str, stage: Stage) -> Trainer:
     stages = [(n, slot, stage if n == name else s) for n, slot, s in parts.stages]
     execute = Execute(parts.workload, parts.parameters, parts.device)
     pipeline = compose(stages, execute)
-    return Trainer(
-        subject.config, replace(parts, stages=stages, pipeline=pipeline), subject.capability, 100
-    )
+    return Trainer(subject.config, replace(parts, stages=stages, pipeline=pipeline), subject.capability, 100)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -167,5 +169,7 @@ def test_capabilities_are_found_by_shape() -> None:
 
     assert isinstance(stage_of(subject, "scaler"), Stateful)
     assert isinstance(stage_of(subject, "scaler"), Resettable)
-    assert all(isinstance(stage_of(subject, n), Configurable) for n in ("stats", "clip", "fallback", "autocast"))
+    assert all(
+        isinstance(stage_of(subject, n), Configurable) for n in ("stats", "clip", "fallback", "autocast")
+    )
     assert not isinstance(through, Configurable | Stateful | Resettable)

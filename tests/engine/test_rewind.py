@@ -185,7 +185,9 @@ def test_parameters_are_left_alone() -> None:
     assert model.weight.tolist() == [7.0, 7.0]
 
 
-@pytest.mark.xfail(strict=True, reason="flattening gives each module its own view, so a shared buffer falls apart")
+@pytest.mark.xfail(
+    strict=True, reason="flattening gives each module its own view, so a shared buffer falls apart"
+)
 def test_a_buffer_that_two_modules_share_stays_shared() -> None:
     """A table that one module writes and another reads is one tensor."""
     model = nn.Sequential(nn.Module(), nn.Module())
@@ -201,7 +203,7 @@ def test_a_buffer_that_two_modules_share_stays_shared() -> None:
 
 def draws() -> tuple[float, float, float]:
     """One number of each generator."""
-    return torch.rand(()).item(), random.random(), float(np.random.random())  # noqa: NPY002  # the global one is meant
+    return torch.rand(()).item(), random.random(), float(np.random.random())
 
 
 def test_torchs_generator_always_goes_back() -> None:
@@ -220,14 +222,14 @@ def test_torchs_generator_always_goes_back() -> None:
 def test_host_generators_go_back_where_they_are_declared() -> None:
     """Python's and NumPy's too for a workload with `host_rng`, Gaussian leftovers included."""
     rewind = rewind_of(Model(), host_rng=True)
-    np.random.standard_normal()  # noqa: NPY002  # leaves a second number behind
+    np.random.standard_normal()
     random.gauss()
     mark = rewind.mark()
 
-    first = (*draws(), random.gauss(), np.random.standard_normal())  # noqa: NPY002
+    first = (*draws(), random.gauss(), np.random.standard_normal())
     rewind.restore(mark)
 
-    assert (*draws(), random.gauss(), np.random.standard_normal()) == first  # noqa: NPY002
+    assert (*draws(), random.gauss(), np.random.standard_normal()) == first
 
 
 def test_a_mark_without_generators_leaves_them_running() -> None:

@@ -31,9 +31,7 @@ def torchs_trajectory(initial: float, bad_windows: Sequence[bool], amp: AMPConfi
     """The scale of torch's own GradScaler after windows with such gradients."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
-    scaler = torch.amp.GradScaler(
-        "cpu", initial, amp.growth_factor, amp.backoff_factor, amp.growth_interval
-    )
+    scaler = torch.amp.GradScaler("cpu", initial, amp.growth_factor, amp.backoff_factor, amp.growth_interval)
     values = []
     for bad in bad_windows:
         scaler.scale(torch.ones(()))
@@ -52,9 +50,7 @@ def test_the_trajectory_is_gradscalers(
     bad_windows: list[bool], initial: float, interval: int, growth: float, backoff: float
 ) -> None:
     """With floor, ceiling and hysteresis off, every value is torch's, bit for bit."""
-    amp = AMPConfig(
-        growth_factor=growth, backoff_factor=backoff, growth_interval=interval, **UNBOUNDED
-    )
+    amp = AMPConfig(growth_factor=growth, backoff_factor=backoff, growth_interval=interval, **UNBOUNDED)
 
     ours = trajectory(LossScale(initial, toy.CPU), bad_windows, amp)
 
@@ -66,7 +62,8 @@ def test_a_whole_trainer_has_gradscalers_trajectory(bad_windows: list[bool]) -> 
     """Through the pipeline too: real windows with bad gradients move the scale as GradScaler's would move."""
     factors = {"init_scale": 1024.0, "growth_interval": 3, "min_scale": 2.0**-30, "max_scale": 2.0**40}
     subject = toy.trainer(
-        toy.Toy(micro_batches=1, width=2), amp={"dtype": "float16", "enable_fallback_to_fp32": False, **factors}
+        toy.Toy(micro_batches=1, width=2),
+        amp={"dtype": "float16", "enable_fallback_to_fp32": False, **factors},
     )
     faults = {number: "nan-grad" for number, bad in enumerate(bad_windows[:12]) if bad}
 
@@ -76,7 +73,9 @@ def test_a_whole_trainer_has_gradscalers_trajectory(bad_windows: list[bool]) -> 
     assert [record.scale for record in records] == [1024.0, *expected][: len(records)]
 
 
-@given(bad_windows=FLAGS, floor=st.sampled_from([1.0, 16.0, 2.0**-20]), ceiling=st.sampled_from([64.0, 2.0**10]))
+@given(
+    bad_windows=FLAGS, floor=st.sampled_from([1.0, 16.0, 2.0**-20]), ceiling=st.sampled_from([64.0, 2.0**10])
+)
 def test_the_scale_stays_between_floor_and_ceiling(
     bad_windows: list[bool], floor: float, ceiling: float
 ) -> None:
@@ -91,7 +90,14 @@ def test_the_scale_leaves_its_bounds_again() -> None:
     amp = AMPConfig(min_scale=8.0, max_scale=32.0, growth_interval=1)
     scale = LossScale(16.0, toy.CPU)
 
-    assert trajectory(scale, [True, True, False, False, False, True], amp) == [8.0, 8.0, 16.0, 32.0, 32.0, 16.0]
+    assert trajectory(scale, [True, True, False, False, False, True], amp) == [
+        8.0,
+        8.0,
+        16.0,
+        32.0,
+        32.0,
+        16.0,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +168,10 @@ def test_resetting_forgets_strikes_and_growth() -> None:
     assert trajectory(used, bad_windows, amp) == trajectory(LossScale(64.0, toy.CPU), bad_windows, amp)
 
 
-@given(scale=st.floats(2.0**-30, 2.0**30), values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=5))
+@given(
+    scale=st.floats(2.0**-30, 2.0**30),
+    values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=5),
+)
 def test_unscaling_is_torchs_bit_for_bit(scale: float, values: list[float]) -> None:
     """Gradients come out as GradScaler's unscale_ gives them, in place."""
     parameter = torch.nn.Parameter(torch.zeros(len(values)))
@@ -196,15 +205,14 @@ def test_factors_are_live() -> None:
     """Each window moves the scale by the factors that hold then."""
     scale = LossScale(64.0, toy.CPU)
 
-    values = [
-        trajectory(scale, [bad], AMPConfig(**factors))[0]
-        for bad, factors in (
-            (True, {"backoff_factor": 0.25}),
-            (False, {"growth_factor": 4.0, "growth_interval": 1}),
-            (False, {"max_scale": 32.0}),
-            (True, {"min_scale": 24.0, "backoff_factor": 0.5}),
-        )
-    ]
+    steps: tuple[tuple[bool, dict[str, Any]], ...] = (
+        (True, {"backoff_factor": 0.25}),
+        (False, {"growth_factor": 4.0, "growth_interval": 1}),
+        (False, {"max_scale": 32.0}),
+        (True, {"min_scale": 24.0, "backoff_factor": 0.5}),
+    )
+
+    values = [trajectory(scale, [bad], AMPConfig(**factors))[0] for bad, factors in steps]
 
     assert values == [16.0, 64.0, 32.0, 24.0]
 

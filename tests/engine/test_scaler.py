@@ -43,7 +43,9 @@ def scale_of(subject: Trainer) -> float:
     def look(attempt: Attempt) -> None:
         seen.append(math.nan if attempt.loss_scale is None else attempt.loss_scale.item())
 
-    stage_of(subject, "scaler")(attempt_at("float16", rung=1), Script({"losses": torch.ones(1)}, meanwhile=look))
+    stage_of(subject, "scaler")(
+        attempt_at("float16", rung=1), Script({"losses": torch.ones(1)}, meanwhile=look)
+    )
     return seen[0]
 
 
@@ -60,7 +62,9 @@ def test_gradients_come_out_unscaled(precision: str) -> None:
     outcome = judged(subject, precision, 0.25)
 
     assert outcome.verdict is Verdict.FINITE
-    assert all(torch.equal(p.grad, torch.full_like(p, 0.25)) for p in subject.parts.parameters if p.grad is not None)
+    assert all(
+        torch.equal(p.grad, torch.full_like(p, 0.25)) for p in subject.parts.parameters if p.grad is not None
+    )
 
 
 @pytest.mark.parametrize(("precision", "scale"), [("float16", 8.0), ("bfloat16", None), ("float32", None)])
@@ -230,7 +234,9 @@ OUTSIDE: list[Callable[[Trainer], None]] = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="init_scale is clamped by the first update only, not at build or reset")
+@pytest.mark.xfail(
+    strict=True, reason="init_scale is clamped by the first update only, not at build or reset"
+)
 @pytest.mark.parametrize("begin", OUTSIDE, ids=["built", "reset"])
 def test_the_scale_begins_within_its_bounds(begin: Callable[[Trainer], None]) -> None:
     """A ceiling below init_scale holds for the first window as for any other."""

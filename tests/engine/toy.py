@@ -28,7 +28,7 @@ class Toy:
 
     def __init__(self, seed: int = 1, micro_batches: int = 3, width: int = 16, dropout: float = 0.2) -> None:
         torch.manual_seed(seed)
-        self.model = nn.Sequential(
+        self.model: nn.Module = nn.Sequential(
             nn.Linear(8, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1)
         )
         self.micro_batches = micro_batches

@@ -65,6 +65,17 @@ def test_every_option_is_explained(name: str) -> None:
         assert extra and extra["description"], field.name
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_readme_has_every_option_with_its_default(name: str) -> None:
+    """The table in the README is the options struct, line by line."""
+    readme = (PLUGINS / f"ampd-{name}" / "README.md").read_text()
+    defaults = msgspec.to_builtins(workload_spec(name).options())
+
+    for option, default in defaults.items():
+        shown = "`[]`" if default == () else str(default)
+        assert f"| `{option}` | {shown} |" in readme
+
+
 @pytest.mark.parametrize(
     ("name", "option", "value"),
     [

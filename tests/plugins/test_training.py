@@ -42,7 +42,7 @@ def test_an_untrained_model_knows_nothing(name: str) -> None:
     loss = workload.loss(next(workload.windows(0, 0))[0])
 
     assert loss.shape == ()
-    assert loss.item() == pytest.approx(math.log(CLASSES[name]), abs=0.5)
+    assert loss.item() == pytest.approx(math.log(CLASSES[name]), abs=0.2)
 
 
 def test_the_loss_is_the_mean_over_samples() -> None:
@@ -92,11 +92,11 @@ def test_evaluating_is_deterministic_and_leaves_no_trace(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_lowers_the_validation_loss(name: str) -> None:
-    """Thirty windows of a tiny model are enough to tell."""
-    workload = built(name)
+    """Sixty windows of a tiny model are enough to tell."""
+    workload = built(name, size=16)
     before = evaluated(workload)["loss"]
 
-    train(workload, 30)
+    train(workload, 60)
 
     assert evaluated(workload)["loss"] < before - 0.3
 
@@ -108,8 +108,8 @@ def test_digits_are_recognised_after_an_epoch() -> None:
 
     train(workload, workload.windows_per_epoch)
 
-    assert chance < 0.4
-    assert 0.8 < evaluated(workload)["accuracy"] <= 1.0
+    assert chance < 0.3
+    assert 0.6 < evaluated(workload)["accuracy"] <= 1.0
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -117,6 +117,7 @@ def test_digits_are_recognised_after_an_epoch() -> None:
 def test_low_precision_agrees_with_float32(name: str, dtype: torch.dtype) -> None:
     """Under autocast the loss and every gradient are finite, and the loss is float32's to 1 %."""
     workload = built(name, dropout=0.0)
+    train(workload, 5)
     micro_batch = next(workload.windows(0, 0))[0]
     exact = workload.loss(micro_batch).item()
 

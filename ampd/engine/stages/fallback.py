@@ -74,7 +74,7 @@ class Fallback:
             if outcome.verdict is Verdict.FINITE:
                 return _with_cause_of_replays(outcome)
         self._rewind.restore_buffers(mark)
-        return _with_cause_of_failure(outcome)
+        return replace(_with_cause_of_failure(outcome), mark=mark)
 
     def _replay(self, failed: Outcome, rung: str, mark: Mark, proceed: Proceed) -> Outcome:
         self._rewind.restore(mark)

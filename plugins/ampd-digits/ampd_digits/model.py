@@ -30,7 +30,7 @@ class DigitNet(nn.Module):
         self.classify = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(options.dropout),
-            nn.Linear(4 * channels, CLASSES),
+            _uniform_guess(4 * channels),
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -45,3 +45,11 @@ def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
         nn.BatchNorm2d(outputs),
         nn.ReLU(),
     )
+
+
+def _uniform_guess(inputs: int) -> nn.Linear:
+    """A classifier that starts at zero: pooled maxima are large, and random weights would be confidently wrong."""
+    linear = nn.Linear(inputs, CLASSES)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

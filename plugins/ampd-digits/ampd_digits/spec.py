@@ -15,7 +15,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     channels: Annotated[
         int,
-        Meta(description="Channels of the first convolution; the second has twice, the third four times as many.", ge=1, le=512),
+        Meta(
+            description="Channels of the first convolution; the second has twice, the third four times as many.",
+            ge=1,
+            le=512,
+        ),
     ] = 16
     dropout: Annotated[
         float, Meta(description="Share of features dropped before the classifier.", ge=0, lt=1)

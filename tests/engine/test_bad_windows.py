@@ -1,0 +1,112 @@
+"""What is bad even in float32: skipped, kept, held or the end, as the job file says; and limits of fallbacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from tests.engine import toy
+from tests.engine.runs import Run
+
+from ampd.core import messages as m
+from ampd.engine import checkpoint
+
+SHORT: dict[str, Any] = {"windows": 12}
+
+
+def test_a_quarantined_window_is_kept_with_its_inputs(tmp_path: Path) -> None:
+    """The window is not applied, counted apart, and its inputs can be read back."""
+    run = bad_run(tmp_path, "quarantine", "nan-grad")
+
+    run.finish()
+
+    (kept,) = run.said(m.Quarantined)
+    inputs = load_file(Path(kept.path) / "inputs.safetensors")
+    expected = toy.window(0).micro_batches[1].tensors["x"]
+    assert torch.equal(inputs["inputs/1/x"], expected)
+    assert checkpoint.verify(Path(kept.path)).plain["precision"] == "float32"
+    counts = run.said(m.Snapshot)[-1].job
+    assert (counts.applied, counts.quarantined, counts.skipped) == (11, 1, {})
+
+
+def test_a_bad_window_can_hold_the_job(tmp_path: Path) -> None:
+    """on_bad_window = pause stops at the boundary until an operator says so."""
+    run = bad_run(tmp_path, "pause", "nan-loss")
+    run.orders.put(m.Resume(request_id="early"))
+
+    stop_when_held(run)
+    finished = run.finish()
+
+    assert finished.result == "stopped"
+    assert "window 0 is not finite" in run.said(m.Holding)[0].reason
+
+
+def test_a_bad_window_can_end_the_job(tmp_path: Path) -> None:
+    """on_bad_window = abort fails the run with the window and the cause."""
+    finished = bad_run(tmp_path, "abort", "nan-loss").finish()
+
+    assert finished.result == "failed"
+    assert "window 0 is not finite even at float32 (cause: model)" in finished.message
+
+
+def test_passing_the_limit_raises_the_dtype(tmp_path: Path) -> None:
+    """One window more than max_fp32_fallbacks, and first attempts are wider, by the author `policy`."""
+    amp = {"dtype": "bfloat16", "max_fp32_fallbacks": 2, "on_fallback_limit": "raise_dtype"}
+    run = Run(tmp_path, job=SHORT, amp=amp, workload=OverflowsInLow())
+
+    run.finish()
+
+    (limit,) = run.said(m.LimitReached)
+    (applied,) = run.said(m.Applied)
+    assert (limit.fallbacks, limit.action) == (3, "raise_dtype")
+    assert (applied.applied.author, applied.applied.window) == ("policy", 3)
+    assert run.said(m.Snapshot)[-1].precision == "float32"
+
+
+def test_the_limit_acts_once_an_epoch(tmp_path: Path) -> None:
+    """A warning is one warning for each epoch, however many windows fall back."""
+    amp = {"dtype": "bfloat16", "max_fp32_fallbacks": 2}
+    run = Run(tmp_path, job={"windows": 20}, amp=amp, workload=OverflowsInLow())
+
+    run.finish()
+
+    assert [limit.epoch for limit in run.said(m.LimitReached)] == [0, 1, 2]
+
+
+def test_a_scale_at_its_floor_is_told_once(tmp_path: Path) -> None:
+    """Windows that stay bad with the scale at its floor are worth one event, not one each."""
+    amp = {"dtype": "float16", "init_scale": 4.0, "min_scale": 2.0}
+    run = Run(tmp_path, job=SHORT, amp=amp, workload=OverflowsInLow())
+
+    run.finish()
+
+    assert [stuck.scale for stuck in run.said(m.ScaleStuck)] == [2.0]
+
+
+class OverflowsInLow(toy.Toy):
+    """Finite in float32 alone."""
+
+    def loss(self, micro_batch: Any) -> torch.Tensor:
+        loss = super().loss(micro_batch)
+        return loss + float("nan") if torch.is_autocast_enabled("cpu") else loss
+
+
+def bad_run(directory: Path, policy: str, fault: m.Fault) -> Run:
+    """A run whose first window is bad at every precision."""
+    run = Run(directory, job=SHORT, amp={"dtype": "float16", "on_bad_window": policy})
+    run.orders.put(m.Act(request_id="bad", action=m.Inject(fault=fault)))
+    return run
+
+
+def stop_when_held(run: Run) -> None:
+    """Order a stop as soon as the run says that it holds."""
+    say = run.reports.append
+
+    def hear(report: m.Report) -> None:
+        say(report)
+        if isinstance(report, m.Holding):
+            run.orders.put(m.Stop(save=False))
+
+    run.loop._report = hear
