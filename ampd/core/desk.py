@@ -9,7 +9,8 @@ Refusals that may pass by themselves (BUSY, NOT_READY) are not remembered: the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -90,11 +91,10 @@ class Desk:
 
     def admit(self, asked: s.Requested, order: FlightOrder) -> Instructions:
         """Take a command on its way, or refuse it where there is no room or no job left."""
-        objection = self._over if not isinstance(order, m.Stop) else None
-        if objection is None and not self._flights.has_room(order):
-            objection = objections.busy(MOST_IN_FLIGHT)
-        if objection is not None:
-            return self.refuse(asked, objection)
+        if self._over is not None and not isinstance(order, m.Stop):
+            return self.refuse(asked, self._over)
+        if not self._flights.has_room(order):
+            return self.refuse(asked, objections.busy(MOST_IN_FLIGHT))
         return self._start(Flight(order=order, command=asked.request.command, clients=(asked.client,)))
 
     def file(self, act: m.Act) -> Objection | Instructions:
@@ -134,7 +134,7 @@ class Desk:
         holds = self._flights.on(Leg.HELD, m.Pause, m.Resume)
         is_true = bool(holds) and isinstance(holds[-1].order, m.Resume)
         settled = holds if is_true else [flight for flight in holds if isinstance(flight.order, m.Resume)]
-        out = _joined(self._done(flight, {"state": JobState.RUNNING}) for flight in settled)
+        out = [*chain.from_iterable(self._done(flight, {"state": JobState.RUNNING}) for flight in settled)]
         return out + self._send_held()
 
     def shut(self) -> None:
@@ -152,14 +152,14 @@ class Desk:
         for flight in self._flights.on(Leg.SENT, m.Act, m.Pause, m.Resume):
             self._flights.move(flight, Leg.HELD)
         lost = objections.worker_lost()
-        return _joined(self._object(flight, lost) for flight in self._flights.of(m.Checkpoint))
+        return [*chain.from_iterable(self._object(flight, lost) for flight in self._flights.of(m.Checkpoint))]
 
     def close(self, objection: Objection, stopped: dict[str, Any]) -> Instructions:
         """The job is over: nothing stays unanswered. `stopped` is the result of a stop.
 
         An action of an earlier daemon that nobody waits for stays in the journal, for the next start.
         """
-        self._is_open, self._over = False, objection
+        self.closing(objection)
         out: Instructions = []
         for flight in self._flights:
             if isinstance(flight.order, m.Stop):
@@ -215,7 +215,7 @@ class Desk:
         sent = self._flights.on(Leg.SENT, kind)
         ids = [flight.id for flight in sent]
         count = ids.index(request_id) + 1 if request_id in ids else len(ids) * (not request_id)
-        return _joined(self._done(flight, {"state": state}) for flight in sent[:count])
+        return [*chain.from_iterable(self._done(flight, {"state": state}) for flight in sent[:count])]
 
     # The journal.
 
@@ -246,8 +246,6 @@ class Desk:
         if flight is None or reply is None:
             return []
         return self._object(flight, trouble) if trouble is not None else self._land(flight, reply)
-
-    # Ways of a flight.
 
     def _start(self, flight: Flight) -> Instructions:
         if isinstance(flight.order, m.Act):
@@ -298,7 +296,3 @@ class Desk:
 
     def _count_refusal(self, code: Code) -> None:
         self._view.refusals[code] = self._view.refusals.get(code, 0) + 1
-
-
-def _joined(parts: Iterable[Instructions]) -> Instructions:
-    return [line for part in parts for line in part]

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from ampd.core.kept import Kept, saved
 from ampd.core.precision import Precision
 
 
@@ -133,13 +134,18 @@ class WindowRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ledger(msgspec.Struct, kw_only=True):
-    """The counts of the job, and the span since the last reset; one thread, the step loop's, changes it."""
+    """The counts of the job, and the span since the last reset; one thread, the step loop's, changes it.
+
+    `kept` is what windows keep for backward, measured by precision; `saved_bytes` what that saved each window.
+    """
 
     job: Counts = msgspec.field(default_factory=Counts)
     span_base: Counts = msgspec.field(default_factory=Counts)
     scale: Span = msgspec.field(default_factory=Span)
     loss: Span = msgspec.field(default_factory=Span)
     last_scale: float | None = None
+    kept: dict[str, Kept] = {}
+    saved_bytes: Span = msgspec.field(default_factory=Span)
 
     @property
     def span(self) -> Counts:
@@ -167,8 +173,10 @@ class Ledger(msgspec.Struct, kw_only=True):
         if row.replays:
             self._record_replays(row)
 
-    def observe(self, loss: float, scale: float | None) -> None:
+    def observe(self, loss: float, scale: float | None, precision: Precision) -> None:
         """Take a window's figures into the span; NaN is counted, never averaged."""
+        if (amount := saved(self.kept, precision)) is not None:
+            self.saved_bytes.add(amount.bytes)
         self.loss.add(loss)
         if scale is not None:
             self.scale.add(scale)
@@ -176,7 +184,7 @@ class Ledger(msgspec.Struct, kw_only=True):
     def reset_span(self) -> None:
         """Start a new span; the job's counts stay."""
         self.span_base = self.job.copy()
-        self.scale, self.loss = Span(), Span()
+        self.scale, self.loss, self.saved_bytes = Span(), Span(), Span()
 
     def _follow_scale(self, scale: float | None) -> None:
         if scale is not None and self.last_scale is not None:

@@ -14,6 +14,7 @@ import msgspec
 
 from ampd.core.change import Difference
 from ampd.core.config import JobConfig
+from ampd.core.kept import Kept, MemorySaved
 from ampd.core.ledger import Cause, Counts, Span
 from ampd.core.precision import Capability, Choice, Precision
 
@@ -294,7 +295,8 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     """Cumulative figures, several times a second; losing one loses nothing.
 
     `counts` are since this worker started, `job` since the job began, `span` since the last reset. Seconds are by
-    activity: train data evaluate checkpoint paused. Memory is in bytes, by kind.
+    activity: train data evaluate checkpoint paused. Memory is in bytes, by kind; `kept` is what windows keep for
+    backward, by precision, and `saved` what the present one saves against float32.
     """
 
     rank: int
@@ -315,6 +317,8 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     seconds: dict[str, float]
     memory: dict[str, float]
     figures: dict[str, float] = {}
+    kept: dict[str, Kept] = {}
+    saved: MemorySaved | None = None
 
 
 Report = (

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from ampd.core import messages as m
+from ampd.core.kept import saved
 from ampd.core.ledger import Counts, WindowRecord
 from ampd.engine.device import memory_in_use
 from ampd.engine.stopwatch import Stopwatch
@@ -77,6 +78,7 @@ class Telemetry:
                 grad_norm=last.grad_norm if last else None, lr=trainer.next_lr,
                 scale=self._last.scale if self._last else None, seconds=dict(self._watch.seconds),
                 memory=memory_in_use(trainer.parts.device), figures=self.figures,
+                kept=dict(ledger.kept), saved=saved(ledger.kept, trainer.precision),
             )
         )  # fmt: skip
 

@@ -30,8 +30,8 @@ from ampd.engine import state
 from ampd.engine.assembly import Parts
 from ampd.engine.execute import clear_gradients
 from ampd.engine.optim import can_be_gated, gated_step, set_rates
-from ampd.engine.probe import is_finite_at
 from ampd.engine.pipeline import Configurable, Resettable, Settling
+from ampd.engine.probe import is_finite_at
 from ampd.engine.stages.autocast import forward_context
 from ampd.engine.stages.scaler import settle
 from ampd.engine.window import Attempt, Outcome, Verdict, Window, flag_of

@@ -176,8 +176,8 @@ def test_figures_of_unscaled_windows_have_no_scale() -> None:
     """A float32 window adds its loss to the span and nothing to the scale."""
     ledger = Ledger()
 
-    ledger.observe(1.0, None)
-    ledger.observe(math.nan, 8.0)
+    ledger.observe(1.0, None, Precision.FLOAT32)
+    ledger.observe(math.nan, 8.0, Precision.FLOAT32)
 
     assert (ledger.loss.count, ledger.loss.left_out) == (1, 1)
     assert (ledger.scale.count, ledger.scale.mean) == (1, 8.0)
@@ -186,7 +186,7 @@ def test_figures_of_unscaled_windows_have_no_scale() -> None:
 def test_resetting_clears_the_figures() -> None:
     """A new span starts its figures anew."""
     ledger = Ledger()
-    ledger.observe(1.0, 8.0)
+    ledger.observe(1.0, 8.0, Precision.FLOAT32)
 
     ledger.reset_span()
 
@@ -200,7 +200,7 @@ def test_a_ledger_survives_its_checkpoint(before: list[WindowRecord], after: lis
     ledger.reset_span()
     for record in after:
         ledger.record(record)
-        ledger.observe(record.loss, 2.0)
+        ledger.observe(record.loss, 2.0, Precision.FLOAT32)
 
     restored = msgspec.convert(msgspec.json.decode(msgspec.json.encode(ledger)), Ledger)
 

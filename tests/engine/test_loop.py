@@ -144,9 +144,9 @@ class StopInside:
         return self._loss(micro_batch)
 
 
-def saved_files(run: Run) -> dict[str, str]:
+def saved_files(run: Run) -> dict[str, object]:
     """The checksums of the last checkpoint, and its plain state."""
     from ampd.engine import checkpoint
 
     manifest = checkpoint.verify(checkpoint.listed(run.directory / "checkpoints")[-1])
-    return {**{k: v.sha256 for k, v in manifest.files.items()}, "plain": repr(manifest.plain)}
+    return {**{k: v.sha256 for k, v in manifest.files.items()}, "plain": manifest.plain}

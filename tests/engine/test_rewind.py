@@ -185,9 +185,6 @@ def test_parameters_are_left_alone() -> None:
     assert model.weight.tolist() == [7.0, 7.0]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="flattening gives each module its own view, so a shared buffer falls apart"
-)
 def test_a_buffer_that_two_modules_share_stays_shared() -> None:
     """A table that one module writes and another reads is one tensor."""
     model = nn.Sequential(nn.Module(), nn.Module())

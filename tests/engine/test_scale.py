@@ -217,10 +217,6 @@ def test_factors_are_live() -> None:
     assert values == [16.0, 64.0, 32.0, 24.0]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="_amp_update_scale_ compares the tracker with ==: past a lowered interval it never grows again",
-)
 def test_a_lowered_growth_interval_takes_hold() -> None:
     """An operator whose scale is stuck lowers the interval below the good windows so far: it grows at once."""
     scale = LossScale(16.0, toy.CPU)

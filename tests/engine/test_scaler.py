@@ -234,9 +234,6 @@ OUTSIDE: list[Callable[[Trainer], None]] = [
 ]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="init_scale is clamped by the first update only, not at build or reset"
-)
 @pytest.mark.parametrize("begin", OUTSIDE, ids=["built", "reset"])
 def test_the_scale_begins_within_its_bounds(begin: Callable[[Trainer], None]) -> None:
     """A ceiling below init_scale holds for the first window as for any other."""

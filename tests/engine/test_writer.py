@@ -236,11 +236,6 @@ def test_no_checkpoint_while_rows_are_behind(desk: Desk) -> None:
     assert checkpoint.listed(desk.writer.checkpoints) == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="SafetensorError is not caught: the thread dies, and the loop waits for it without end",
-)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_disk_that_is_full_for_a_checkpoint_is_reported(desk: Desk) -> None:
     """The most likely fault of a long run: it must cost a checkpoint, never the job."""
     task = SaveTask(window=1, seq=0, state={"w": torch.zeros(20_000)}, keep=2, stall_seconds=0.0)
@@ -251,10 +246,6 @@ def test_a_disk_that_is_full_for_a_checkpoint_is_reported(desk: Desk) -> None:
     assert [failed.window for failed in desk.said(m.SaveFailed)] == [1]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="TypeError is not caught: the thread dies, and the loop waits for it without end"
-)
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_state_that_json_cannot_hold_is_reported(desk: Desk) -> None:
     """A workload whose capture() gives something else than tensors and plain data."""
     desk.writer.save(

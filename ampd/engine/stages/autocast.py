@@ -14,6 +14,7 @@ from ampd.core.config import JobConfig
 from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
 from ampd.engine.float32 import allow_tf32
+from ampd.engine.kept import KeptMeter
 from ampd.engine.pipeline import Proceed
 from ampd.engine.stages.context import StageContext
 from ampd.engine.window import Attempt, ForwardContext, Outcome
@@ -26,16 +27,23 @@ TORCH_DTYPE = {
 
 
 class Autocast:
-    """Puts the forward context of the attempt's precision on the attempt."""
+    """Puts the forward context of the attempt's precision on the attempt; in a few windows one that also measures."""
 
-    def __init__(self, device_type: str) -> None:
+    def __init__(self, device_type: str, meter: KeptMeter) -> None:
         self._contexts = {precision: forward_context(precision, device_type) for precision in Precision}
+        self._meter = meter
+        self._is_measuring = True
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
-        return proceed(replace(attempt, forward_context=self._contexts[attempt.precision]))
+        context = self._contexts[attempt.precision]
+        if self._is_measuring and self._meter.wants(attempt):
+            with self._meter.attempt(attempt.precision) as tally:
+                return proceed(replace(attempt, forward_context=tally.forward(context)))
+        return proceed(replace(attempt, forward_context=context))
 
     def configure(self, config: JobConfig) -> None:
-        """Take over TF32 and cuDNN's benchmark mode, both settings of the whole process."""
+        """Take over whether to measure, TF32 and cuDNN's benchmark mode, both settings of the whole process."""
+        self._is_measuring = config.amp.track_amp_stats
         allow_tf32(config.amp.enable_tf32)
         torch.backends.cudnn.benchmark = config.amp.enable_cudnn_benchmark and not config.device.deterministic
 
@@ -49,6 +57,7 @@ def forward_context(precision: Precision, device_type: str) -> ForwardContext:
 
 def build(options: NoOptions, context: StageContext) -> Autocast:
     """The stage of the built-in spec."""
-    stage = Autocast(context.device.type)
+    meter = KeptMeter(context.parameters, context.device, context.ledger)
+    stage = Autocast(context.device.type, meter)
     stage.configure(context.config)
     return stage

@@ -22,9 +22,9 @@ from ampd.core.ledger import Cause
 from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
 from ampd.engine.float32 import true_float32
-from ampd.engine.pipeline import Proceed
 from ampd.engine.mark import Mark
 from ampd.engine.mending import Mending
+from ampd.engine.pipeline import Proceed
 from ampd.engine.rewind import Rewind
 from ampd.engine.stages.context import StageContext
 from ampd.engine.window import Attempt, Outcome, Verdict, flag_of

@@ -20,13 +20,13 @@ class Stats:
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
         outcome = proceed(attempt)
         if self.is_tracking and outcome.verdict is not Verdict.PENDING:
-            self._ledger.observe(outcome.loss, outcome.scale)
+            self._ledger.observe(outcome.loss, outcome.scale, outcome.attempt.precision)
         return outcome
 
     def settled(self, outcome: Outcome) -> None:
         """Take in a pending outcome whose figures have arrived and were good."""
         if self.is_tracking:
-            self._ledger.observe(outcome.loss, outcome.scale)
+            self._ledger.observe(outcome.loss, outcome.scale, outcome.attempt.precision)
 
     def configure(self, config: JobConfig) -> None:
         """Start or stop tracking."""
