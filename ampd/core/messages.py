@@ -1,123 +1,30 @@
-"""Between supervisor and worker: orders down, reports up. One tagged union each, msgpack on the wire.
+"""Between supervisor and worker, msgpack on the wire: orders down (`core.orders`), reports up. One tagged union each.
 
-Orders that change the run carry the request's id, so that a report can answer it. What an order changed is
-reported as `Applied`, with the window at whose boundary it took effect and a sequence number given by the loop:
-the journal keeps those, and a worker that resumes from an earlier checkpoint gets them back in `Start.schedule`
-and applies each at its window again.
+Read as a namespace: `from ampd.core import messages as m`, then `m.Stop` is an order and `m.Saved` a report.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
-import msgspec
+from typing import Literal
 
 from ampd.core.change import Difference
 from ampd.core.config import JobConfig
+from ampd.core.faults import Fault
 from ampd.core.kept import Kept, MemorySaved
 from ampd.core.ledger import Cause, Counts, Span
+from ampd.core.orders import (
+    Act, Action, AppliedAction, Checkpoint, Configure, Inject, Leave, Message, Order, Pause, Reset, Resume, Start, Stop,
+)  # fmt: skip
 from ampd.core.precision import Capability, Choice, Precision
 
+__all__ = [
+    "Act", "Action", "Applied", "AppliedAction", "Checkpoint", "Configure", "Evaluated", "Fault", "FellBack", "Finished",
+    "Going", "Hello", "Holding", "Inject", "Leave", "LimitReached", "Message", "Order", "Pause", "Quarantined", "Ready",
+    "Refused", "Report", "Reset", "Result", "Resume", "SaveFailed", "Saved", "ScaleMoved", "ScaleStuck", "SetAside",
+    "Skipped", "Snapshot", "Split", "Start", "Stop", "Warned", "Widened",
+]  # fmt: skip
+
 Result = Literal["completed", "stopped", "failed"]
-Fault = Literal["overflow", "nan-loss", "nan-grad", "constant", "oom"]
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
-    """Anything on the link; `type` tells which."""
-
-
-# What changes a run at a boundary, whether ordered just now or replayed from the journal.
-
-
-class Configure(Message, frozen=True, kw_only=True, tag="configure"):
-    """Change live keys. `base` is the revision it was decided on; None rebases on whatever holds."""
-
-    changes: dict[str, Any]
-    base: int | None = None
-
-
-class Inject(Message, frozen=True, kw_only=True, tag="inject"):
-    """Make the next `windows` windows go wrong, to rehearse alerts and to test."""
-
-    fault: Fault
-    windows: int = 1
-
-
-class Reset(Message, frozen=True, kw_only=True, tag="reset"):
-    """Clear a span of statistics, the loss scale, or the fallbacks counted against the limit."""
-
-    what: Literal["stats", "scaler", "fallback-budget"]
-
-
-Action = Configure | Inject | Reset
-
-
-class AppliedAction(Message, frozen=True, kw_only=True, tag="applied-action"):
-    """An action that took effect: the `seq`-th of the job, at the boundary before `window`."""
-
-    seq: int
-    window: int
-    revision: int
-    action: Action
-    request_id: str = ""
-    author: str = ""
-    reason: str = ""
-
-
-# Orders: supervisor -> worker.
-
-
-class Start(Message, frozen=True, kw_only=True, tag="start"):
-    """The first order: everything that a worker needs. `schedule` is the journal, oldest first."""
-
-    config: JobConfig
-    directory: str
-    schedule: tuple[AppliedAction, ...] = ()
-    pending: tuple[Act, ...] = ()
-
-
-class Act(Message, frozen=True, kw_only=True, tag="act"):
-    """Carry out an action at the next boundary."""
-
-    request_id: str
-    action: Action
-    author: str = ""
-    reason: str = ""
-
-
-class Checkpoint(Message, frozen=True, kw_only=True, tag="checkpoint"):
-    """Save at the next boundary; answered by `Saved` with the same id."""
-
-    request_id: str
-
-
-class Pause(Message, frozen=True, kw_only=True, tag="pause"):
-    """Hold at the next boundary; answered by `Holding`."""
-
-    request_id: str
-
-
-class Resume(Message, frozen=True, kw_only=True, tag="resume"):
-    """Go on after a pause; answered by `Going`."""
-
-    request_id: str
-
-
-class Stop(Message, frozen=True, kw_only=True, tag="stop"):
-    """End at the next boundary, with a checkpoint where `save`; answered by `Finished`."""
-
-    request_id: str = ""
-    save: bool = True
-
-
-class Leave(Message, frozen=True, kw_only=True, tag="leave"):
-    """The worker's own order on SIGTERM: the group is torn down, so end unsaved unless a Stop came before."""
-
-
-Order = Start | Act | Checkpoint | Pause | Resume | Stop | Leave
-
-
-# Reports: worker -> supervisor.
 
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):

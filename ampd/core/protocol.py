@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from ampd.core.messages import Fault
+from ampd.core.faults import Fault
 
 VERSION = 1
 MAX_REQUEST_BYTES = 65536
