@@ -1,9 +1,9 @@
 """The composition root of a rank: link first, then torch, then the loop.
 
 `Hello` is sent before torch is imported, so that the supervisor knows within a tenth of a second that its child is
-alive. The result of a run is the last report, `Finished`; the exit code only matters where there is none. A
-problem that an operator must mend (any AmpdError) is reported as a failed run; anything else is a crash, with
-its traceback in worker.log, and the supervisor starts the worker again.
+alive. The result of a run is the last report, `Finished`; the exit code only matters where there is none. A problem
+that an operator must mend (any AmpdError) is reported as a failed run; anything else is a crash, with its traceback
+in worker.log, and the supervisor starts the worker again, as it does with one that left to roll back.
 
 Signals: SIGTERM without a Stop before it means that the whole group is being torn down: leave without saving.
 SIGUSR1 is the parent-death signal: the supervisor is gone, save and leave.
@@ -33,6 +33,7 @@ def main() -> None:
     _watch_parent(link.orders)
     link.start()
     link.report(m.Hello(rank=arguments.rank, pid=os.getpid()))
+    finished: m.Finished | None
     try:
         finished = _work(link)
     except AmpdError as error:
@@ -43,11 +44,12 @@ def main() -> None:
             hint=getattr(error, "hint", ""),
             exit_code=int(error.exit_code),
         )
-    link.report(finished)
+    if finished is not None:
+        link.report(finished)
     link.close(_LINK_DRAIN_SECONDS)
 
 
-def _work(link: WorkerLink) -> m.Finished:
+def _work(link: WorkerLink) -> m.Finished | None:
     start = link.orders.get()
     if not isinstance(start, m.Start):
         raise LinkError(f"the first order must be Start, not {type(start).__name__}")

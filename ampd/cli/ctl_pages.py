@@ -88,6 +88,8 @@ def stats(done: Done) -> str:
             _number(loss.get("mean")) + _note(f"{left_out} not finite, left out" if left_out else ""),
         ),
     ]
+    if saved := done.result.get("memory_saved"):
+        rows.append(("memory saved", "", f"{_bytes(saved['bytes'])} a micro-batch ({saved['basis']})"))
     return "\n".join(_table(rows))
 
 
@@ -175,7 +177,7 @@ def _number(value: float | None) -> str:
 
 def _bytes(number: float) -> str:
     power = 0
-    while number >= 1000 and power < len(_UNITS) - 1:
+    while abs(number) >= 1000 and power < len(_UNITS) - 1:
         number, power = number / 1000, power + 1
     return f"{number:.3g} {_UNITS[power]}"
 

@@ -158,8 +158,11 @@ class AMPConfig(Section, frozen=True, kw_only=True):
         live("What happens, once an epoch, when the limit is passed."),
     ] = "warn"
     on_bad_window: Annotated[
-        Literal["skip", "quarantine", "pause", "abort"],
-        live("What happens after a window that is not finite even in float32; it is never applied."),
+        Literal["skip", "quarantine", "rollback", "pause", "abort"],
+        live(
+            "What happens after a window that is not finite even in float32; it is never applied. rollback: also go "
+            "back to the last checkpoint and pass over it on the way."
+        ),
     ] = "skip"
     track_amp_stats: Annotated[bool, live("Keep the ledger's span of scale and memory figures.")] = True
     enable_amp_memory_pooling: Annotated[

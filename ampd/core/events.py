@@ -24,6 +24,7 @@ NAMES: dict[type[m.Message], str] = {
     m.FellBack: "window.fell_back",
     m.Skipped: "window.skipped",
     m.Quarantined: "window.quarantined",
+    m.RolledBack: "job.rolled_back",
     m.ScaleStuck: "scale.stuck",
     m.ScaleMoved: "scale.moved",
     m.LimitReached: "fallbacks.reached_limit",

@@ -112,6 +112,7 @@ class Span(msgspec.Struct, kw_only=True):
 class WindowRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one window: the row of losses.jsonl and the entry of the ledger.
 
+    `zeros` is the share of gradients that were 0, taken in float16 without a loss scale, where they may have vanished.
     `skipped` is set for every window that was not applied, `quarantined` where it was kept to be looked at.
     `precision` is that of the attempt that was applied (or of the last one that was not); `replays` are the rungs
     tried after the first attempt, as (cause, rung).
@@ -125,6 +126,7 @@ class WindowRecord(msgspec.Struct, frozen=True, kw_only=True):
     lr: float
     grad_norm: float
     scale: float | None = None
+    zeros: float | None = None
     replays: tuple[tuple[Cause, str], ...] = ()
     skipped: Cause | None = None
     quarantined: bool = False

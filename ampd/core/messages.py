@@ -13,14 +13,14 @@ from ampd.core.faults import Fault
 from ampd.core.kept import Kept, MemorySaved
 from ampd.core.ledger import Cause, Counts, Span
 from ampd.core.orders import (
-    Act, Action, AppliedAction, Checkpoint, Configure, Inject, Leave, Message, Order, Pause, Reset, Resume, Start, Stop,
+    Act, Action, AppliedAction, Avoid, Checkpoint, Configure, Inject, Leave, Message, Order, Pause, Reset, Resume, Start, Stop,
 )  # fmt: skip
 from ampd.core.precision import Capability, Choice, Precision
 
 __all__ = [
-    "Act", "Action", "Applied", "AppliedAction", "Checkpoint", "Configure", "Evaluated", "Fault", "FellBack", "Finished",
+    "Act", "Action", "Applied", "AppliedAction", "Avoid", "Checkpoint", "Configure", "Evaluated", "Fault", "FellBack", "Finished",
     "Going", "Hello", "Holding", "Inject", "Leave", "LimitReached", "Message", "Order", "Pause", "Quarantined", "Ready",
-    "Refused", "Report", "Reset", "Result", "Resume", "SaveFailed", "Saved", "ScaleMoved", "ScaleStuck", "SetAside",
+    "Refused", "Report", "Reset", "Result", "Resume", "RolledBack", "SaveFailed", "Saved", "ScaleMoved", "ScaleStuck", "SetAside",
     "Skipped", "Snapshot", "Split", "Start", "Stop", "Warned", "Widened",
 ]  # fmt: skip
 
@@ -139,6 +139,13 @@ class ScaleStuck(Message, frozen=True, kw_only=True, tag="scale-stuck"):
     scale: float
 
 
+class RolledBack(Message, frozen=True, kw_only=True, tag="rolled-back"):
+    """The run goes back to its last checkpoint, and will pass over `window`."""
+
+    window: int
+    cause: Cause
+
+
 class ScaleMoved(Message, frozen=True, kw_only=True, tag="scale-moved"):
     """The loss scale grew or backed off."""
 
@@ -224,11 +231,12 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     seconds: dict[str, float]
     memory: dict[str, float]
     figures: dict[str, float] = {}
+    zeros: float | None = None
     kept: dict[str, Kept] = {}
     saved: MemorySaved | None = None
 
 
 Report = (
     Hello | Ready | Applied | Refused | Saved | SaveFailed | SetAside | Holding | Going | FellBack | Skipped
-    | Quarantined | ScaleStuck | ScaleMoved | LimitReached | Widened | Split | Evaluated | Warned | Finished | Snapshot
+    | Quarantined | RolledBack | ScaleStuck | ScaleMoved | LimitReached | Widened | Split | Evaluated | Warned | Finished | Snapshot
 )  # fmt: skip

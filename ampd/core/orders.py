@@ -14,6 +14,7 @@ import msgspec
 
 from ampd.core.config import JobConfig
 from ampd.core.faults import Fault
+from ampd.core.ledger import Cause
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
@@ -43,7 +44,13 @@ class Reset(Message, frozen=True, kw_only=True, tag="reset"):
     what: Literal["stats", "scaler", "fallback-budget"]
 
 
-Action = Configure | Inject | Reset
+class Avoid(Message, frozen=True, kw_only=True, tag="avoid"):
+    """Pass over the window that comes next, since it was bad: what a rollback leaves in the journal."""
+
+    cause: Cause
+
+
+Action = Configure | Inject | Reset | Avoid
 
 
 class AppliedAction(Message, frozen=True, kw_only=True, tag="applied-action"):

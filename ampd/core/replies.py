@@ -14,7 +14,7 @@ import msgspec
 from ampd.core import keys, objections
 from ampd.core.change import Difference
 from ampd.core.ledger import Counts, Span
-from ampd.core.messages import Action, Configure, Inject, Reset, Saved
+from ampd.core.messages import Action, Avoid, Configure, Inject, Reset, Saved
 from ampd.core.objections import Objection
 from ampd.core.protocol import Done, Refusal
 from ampd.core.rate import Rate
@@ -138,6 +138,8 @@ def stats(view: JobView) -> Result | Objection:
         "span": _counts(snapshot.span),
         "scale": _range(snapshot.span_scale),
         "loss": {"mean": snapshot.span_loss.mean, "left_out": snapshot.span_loss.left_out},
+        "memory_saved": msgspec.to_builtins(snapshot.saved),
+        "kept_for_backward": msgspec.to_builtins(snapshot.kept),
     }
 
 
@@ -164,6 +166,8 @@ def taken(action: Action, differences: Sequence[Difference]) -> Result:
             return {"fault": action.fault, "windows": action.windows}
         case Reset():
             return {"what": action.what}
+        case Avoid():
+            return {"cause": action.cause}
 
 
 def saved(report: Saved) -> Result:

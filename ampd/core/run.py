@@ -55,6 +55,7 @@ class Run:
         self._schedule: list[m.AppliedAction] = []
         self._exited: s.Exited | None = None
         self._crashes = 0  # in a row, without a new checkpoint
+        self._is_rolling_back = False
 
     @property
     def last_exit(self) -> s.Exited:
@@ -104,6 +105,8 @@ class Run:
     def recover(self, now: float) -> Instructions:
         """Start another worker after a while, or give up."""
         view, restart = self._view, self._view.config.restart
+        if self._is_rolling_back:
+            return self._roll_back(now)
         self._crashes += 1
         if self._crashes > restart.max_restarts:
             return self.end(outcome.gave_up(view, self.last_exit), now)
@@ -113,6 +116,14 @@ class Run:
         wait = restart.backoff_seconds * 2.0 ** (self._crashes - 1)
         moves = self._bulletin.move(JobState.RECOVERING, outcome.reason_of(self.last_exit), now)
         return [*out, *moves, self._timers.set(TimerKind.BACKOFF, wait)]
+
+    def _roll_back(self, now: float) -> Instructions:
+        """The worker left to begin again from its last checkpoint: no crash, and no reason to wait."""
+        self._is_rolling_back = False
+        self._view.restarts["rolled_back"] = self._view.restarts.get("rolled_back", 0) + 1
+        out = self._desk.lose(was_paused=self._view.state is JobState.PAUSED)
+        moves = self._bulletin.move(JobState.RECOVERING, "rolled back to the last checkpoint", now)
+        return [*out, *moves, self._timers.set(TimerKind.BACKOFF, 0.0)]
 
     def end(self, ending: m.Finished, now: float) -> Instructions:
         """The run has a result; the worker, where there is one, has a while to leave."""
@@ -180,6 +191,8 @@ class Run:
                 return moves + self._desk.held(m.Resume, report.request_id, JobState.RUNNING)
             case m.Finished():
                 return self.end(report, now)
+            case m.RolledBack():
+                self._is_rolling_back = True
             case (
                 m.SetAside()
                 | m.FellBack()

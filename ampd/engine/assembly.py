@@ -1,7 +1,7 @@
 """From a configuration to the parts that train: workload, model, optimizer, stages, composed.
 
-The order matters and stands here once: seed, build the model on the host, move it, flatten its buffers (`Rewind`),
-then the optimizer over the moved parameters, then the stages.
+The order matters and stands here once: seed, build the model on the host, move it, the optimizer over the moved
+parameters; then what a model and an optimizer need, whoever made them (`outfit`): flat buffers (`Rewind`), stages.
 """
 
 from __future__ import annotations
@@ -65,15 +65,31 @@ def equip(
     *,
     host_rng: bool = False,
 ) -> Parts:
-    """Give a workload what it needs to be trained: device, buffers that rewind, stages, an optimizer."""
-    injector = Injector()
+    """Give a workload what it needs to be trained: the device, training mode, an optimizer, all the rest."""
     model = workload.model.to(device).train()
-    rewind = Rewind(model, device, workload, host_rng=host_rng)
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    ledger = Ledger()
+    return outfit(
+        config, workload, device, emit, optimizer=build_optimizer(config.optim, model),
+        parameters=[p for p in model.parameters() if p.requires_grad], ledger=Ledger(), host_rng=host_rng,
+    )  # fmt: skip
+
+
+def outfit(
+    config: JobConfig,
+    workload: Workload,
+    device: torch.device,
+    emit: Callable[[Report], None],
+    *,
+    optimizer: optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    ledger: Ledger,
+    host_rng: bool = False,
+) -> Parts:
+    """The parts around a model that is on its device and an optimizer over `parameters`; touches no mode, moves nothing."""
+    injector = Injector()
+    rewind = Rewind(workload.model, device, workload, host_rng=host_rng)
     context = StageContext(
         config=config,
-        model=model,
+        model=workload.model,
         parameters=parameters,
         device=device,
         rewind=rewind,
@@ -84,7 +100,7 @@ def equip(
     runs = FaultyWorkload(workload, injector) if config.inject.allowed else workload
     execute = Execute(runs, parameters, device)
     return Parts(
-        workload=workload, parameters=parameters, optimizer=build_optimizer(config.optim, model), device=device,
+        workload=workload, parameters=parameters, optimizer=optimizer, device=device,
         rewind=rewind, injector=injector, ledger=ledger, stages=stages,
         execute=execute, pipeline=compose(stages, execute),
     )  # fmt: skip

@@ -11,17 +11,17 @@ from __future__ import annotations
 import queue
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, assert_never
+from typing import Any, Protocol, assert_never
 
 import msgspec
 
 from ampd.core import messages as m
 from ampd.core.change import change, differences
 from ampd.core.config import JobConfig
-from ampd.core.ledger import WindowRecord
+from ampd.core.ledger import Cause, Ledger, WindowRecord
 from ampd.core.policy import FallbackBudget, raise_dtype
-from ampd.core.precision import Precision
-from ampd.engine.trainer import Trainer
+from ampd.core.precision import Capability, Choice, Precision
+from ampd.engine.inject import Injector
 from ampd.errors import ConfigError
 
 
@@ -32,6 +32,46 @@ class Live(msgspec.Struct, kw_only=True):
     seq: int = 0
     overrides: dict[str, Any] = {}
     budget: FallbackBudget = FallbackBudget()
+    avoid: Cause | None = None
+
+
+class Governed(Protocol):
+    """What actions act on: a trainer, or several as one."""
+
+    config: JobConfig
+
+    @property
+    def precision(self) -> Precision:
+        """What the next window is first attempted at."""
+        ...
+
+    @property
+    def choice(self) -> Choice:
+        """That, with its reason."""
+        ...
+
+    @property
+    def capability(self) -> Capability:
+        """What the device does natively."""
+        ...
+
+    @property
+    def ledger(self) -> Ledger:
+        """What became of every window."""
+        ...
+
+    @property
+    def injector(self) -> Injector:
+        """Where faults are armed."""
+        ...
+
+    def configure(self, config: JobConfig) -> None:
+        """Take over a configuration; raises ConfigError with nothing changed."""
+        ...
+
+    def reset_scale(self) -> None:
+        """Put the loss scale back to where it began."""
+        ...
 
 
 class Boundary:
@@ -39,7 +79,7 @@ class Boundary:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Governed,
         orders: queue.SimpleQueue[m.Order],
         report: Callable[[m.Report], None],
         job_file: JobConfig,
@@ -48,6 +88,7 @@ class Boundary:
         self.requested: list[m.Order] = []
         self.hold_reason = ""
         self.failure = ""
+        self.is_rolling_back = False
         self._trainer = trainer
         self._orders = orders
         self._report = report
@@ -62,7 +103,8 @@ class Boundary:
         if saved is not None:
             self.live = msgspec.convert(saved, Live)
             self._trainer.configure(change(self._job_file, self.live.overrides))
-        self._schedule = deque(action for action in schedule if action.seq > self.live.seq)
+        to_come = [action for action in schedule if action.seq > self.live.seq]
+        self._schedule = deque(sorted(to_come, key=lambda action: action.window))
         self._pending = deque(pending)
 
     def has_work(self, window: int) -> bool:
@@ -142,12 +184,14 @@ class Boundary:
             case m.Configure(changes=changes):
                 self._configure(changes)
             case m.Inject(fault=fault, windows=windows):
-                self._trainer.parts.injector.arm(fault, windows)
+                self._trainer.injector.arm(fault, windows)
             case m.Reset(what=what):
                 self._reset(what)
+            case m.Avoid(cause=cause):
+                self.live.avoid = cause
             case _:
                 assert_never(applied.action)
-        if applied.author == "policy":
+        if applied.author == "policy" and isinstance(applied.action, m.Configure):
             self.live.budget = msgspec.structs.replace(self.live.budget, acted=True)
         self.live.seq = applied.seq
         applied = msgspec.structs.replace(applied, revision=self.live.revision)
@@ -178,15 +222,39 @@ class Boundary:
             f"window {record.window} is not finite even at {record.precision.value} (cause: {record.skipped})"
         )
         match self._trainer.config.amp.on_bad_window:
+            case "rollback":
+                self._roll_back(record)
             case "pause":
                 self.hold_reason = message
             case "abort":
                 self.failure = message
 
+    def _roll_back(self, record: WindowRecord) -> None:
+        """Write into the journal that the window is to be passed over; the loop then ends for a new one."""
+        assert record.skipped is not None, "only a window that was not applied leads back"
+        if self.is_rolling_back:
+            return  # one at a time: what else was bad will be met again
+        seq = max([self.live.seq, *(action.seq for action in self._schedule)]) + 1
+        avoid = m.AppliedAction(
+            seq=seq,
+            window=record.window,
+            revision=self.live.revision,
+            action=m.Avoid(cause=record.skipped),
+            author="policy",
+        )
+        self.is_rolling_back = True
+        self._report(m.RolledBack(window=record.window, cause=record.skipped))
+        self._report(m.Applied(applied=avoid))
+
     def _react_to_limit(self, record: WindowRecord, budget: FallbackBudget) -> None:
         action = self._trainer.config.amp.on_fallback_limit
         self.live.budget = msgspec.structs.replace(budget, acted=True)
-        if any(past.author == "policy" and past.window == record.window + 1 for past in self._schedule):
+        if any(
+            past.author == "policy"
+            and isinstance(past.action, m.Configure)
+            and past.window == record.window + 1
+            for past in self._schedule
+        ):
             return  # decided once already: the journal repeats it
         self._report(
             m.LimitReached(window=record.window, epoch=record.epoch, fallbacks=budget.used, action=action)

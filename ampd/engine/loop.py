@@ -24,6 +24,7 @@ from ampd.engine.feed import Feed
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
+from ampd.engine.window import Window
 from ampd.engine.workload import Evaluating
 from ampd.engine.writer import SaveTask, Writer
 
@@ -49,23 +50,37 @@ class Loop:
         self._wanted_saves: list[str] = []
         self._stop: m.Stop | None = None
 
-    def run(self) -> m.Finished:
-        """Train until the job is complete, stopped or failed; saves at the end unless told not to."""
+    def run(self) -> m.Finished | None:
+        """Train until the job is complete, stopped or failed; saves at the end unless told not to.
+
+        None: the run goes back to its last checkpoint, which takes a new worker.
+        """
         device = self._trainer.parts.device
         feed = Feed(self._trainer.parts.workload, self.window, ahead=2 if device.type == "cuda" else 0)
         try:
             while True:
                 self._cross_boundary()
+                if self._boundary.is_rolling_back:
+                    self._writer.wait()
+                    return None
                 if (finished := self._finish()) is not None:
                     return finished
                 window = next(feed)
                 self._watch.lap("data")
-                records = self._trainer.step(window)
+                records = self._run(window)
                 self.window += 1
                 self._watch.lap("train")
                 self._account(records)
         finally:
             feed.close()
+
+    def _run(self, window: Window) -> list[WindowRecord]:
+        """One window: trained, or passed over where a rollback says so, which is no news to policy."""
+        cause, self._boundary.live.avoid = self._boundary.live.avoid, None
+        if cause is None:
+            return self._trainer.step(window)
+        self._telemetry.record(self._trainer.pass_over(window, cause))
+        return []
 
     def _account(self, records: Sequence[WindowRecord]) -> None:
         for record in records:

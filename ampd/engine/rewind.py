@@ -90,7 +90,8 @@ class FlatBuffers:
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._flats: list[Tensor] = []
-        self._views: list[tuple[nn.Module, str, Tensor]] = []
+        # The dicts and not the modules, so that parts which are kept for a model do not keep the model alive.
+        self._views: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
         self._gather()
 
     def copy(self) -> tuple[Tensor, ...]:
@@ -103,8 +104,8 @@ class FlatBuffers:
         """Write back what `copy` gave."""
         for flat, content in zip(self._flats, contents, strict=True):
             flat.copy_(content)
-        for module, name, view in self._views:
-            module._buffers[name] = view
+        for buffers, name, view in self._views:
+            buffers[name] = view
 
     def select(self, found: Tensor, contents: Sequence[Tensor]) -> None:
         """Write back what `copy` gave where `found` (a (1,) flag) is 1; a select, since 0 times NaN is NaN."""
@@ -114,30 +115,30 @@ class FlatBuffers:
             torch.where(found.to(torch.bool), content, flat, out=flat)
 
     def _is_gathered(self) -> bool:
-        return all(module._buffers[name] is view for module, name, view in self._views)
+        return all(buffers[name] is view for buffers, name, view in self._views)
 
     def _gather(self) -> None:
         self._flats, self._views = [], []
-        owners: dict[int, list[tuple[nn.Module, str]]] = {}
+        owners: dict[int, list[tuple[dict[str, Tensor | None], str]]] = {}
         groups: dict[tuple[torch.dtype, torch.device], dict[int, Tensor]] = {}
         for module in self._model.modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None:  # one that several modules share stays one
-                    owners.setdefault(id(buffer), []).append((module, name))
+                    owners.setdefault(id(buffer), []).append((module._buffers, name))
                     groups.setdefault((buffer.dtype, buffer.device), {})[id(buffer)] = buffer
         for buffers in groups.values():
             self._flatten(buffers, owners)
 
     def _flatten(
-        self, buffers: Mapping[int, Tensor], owners: Mapping[int, list[tuple[nn.Module, str]]]
+        self, buffers: Mapping[int, Tensor], owners: Mapping[int, list[tuple[dict[str, Tensor | None], str]]]
     ) -> None:
         flat = torch.cat([buffer.detach().reshape(-1) for buffer in buffers.values()])
         offset = 0
         for identity, buffer in buffers.items():
             view = flat[offset : offset + buffer.numel()].view(buffer.shape)
-            for module, name in owners[identity]:
-                module._buffers[name] = view
-                self._views.append((module, name, view))
+            for owner, name in owners[identity]:
+                owner[name] = view
+                self._views.append((owner, name, view))
             offset += buffer.numel()
         self._flats.append(flat)
 

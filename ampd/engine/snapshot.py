@@ -36,6 +36,7 @@ class Telemetry:
         self._last_finite: WindowRecord | None = None
         self._pushed = 0.0
         self._is_stuck = False
+        self._has_warned_of_zeros = False
 
     def record(self, record: WindowRecord) -> None:
         """Take in one window; reports trouble at once."""
@@ -52,6 +53,10 @@ class Telemetry:
         if record.replays or record.skipped is not None:
             self._report_trouble(record)
         self._watch_floor(record)
+        if record.zeros is not None and not self._has_warned_of_zeros:
+            self._has_warned_of_zeros = True
+            message = f"float16 without a loss scale: {record.zeros:.1%} of the gradients of window {record.window} are zero"
+            self._report(m.Warned(topic="unscaled-float16", message=message))
 
     def push_if_due(self, window: int, revision: int) -> None:
         """Hand over rows and a snapshot, a few times a second."""
@@ -77,7 +82,7 @@ class Telemetry:
                 span_scale=msgspec.structs.replace(ledger.scale), span_loss=msgspec.structs.replace(ledger.loss), loss=last.loss if last else None,
                 grad_norm=last.grad_norm if last else None, lr=trainer.next_lr,
                 scale=self._last.scale if self._last else None, seconds=dict(self._watch.seconds),
-                memory=memory_in_use(trainer.parts.device), figures=self.figures,
+                memory=memory_in_use(trainer.parts.device), figures=self.figures, zeros=self._last.zeros if self._last else None,
                 kept=dict(ledger.kept), saved=saved(ledger.kept, trainer.precision),
             )
         )  # fmt: skip

@@ -21,16 +21,17 @@ import torch
 from torch import Tensor
 
 from ampd.core.config import JobConfig
-from ampd.core.ledger import Ledger, WindowRecord
+from ampd.core.ledger import Cause, Ledger, WindowRecord
 from ampd.core.messages import Fault
 from ampd.core.policy import Calm
 from ampd.core.precision import Capability, Choice, Precision, choose
-from ampd.core.schedule import learning_rate
 from ampd.engine import state
 from ampd.engine.assembly import Parts
 from ampd.engine.execute import clear_gradients
-from ampd.engine.optim import can_be_gated, gated_step, set_rates
+from ampd.engine.inject import Injector
+from ampd.engine.optim import can_be_gated, gated_step
 from ampd.engine.pipeline import Configurable, Resettable, Settling
+from ampd.engine.rates import Rates, Schedule
 from ampd.engine.probe import is_finite_at
 from ampd.engine.stages.autocast import forward_context
 from ampd.engine.stages.scaler import settle
@@ -49,8 +50,10 @@ class Trainer:
         capability: Capability,
         total_windows: int,
         quarantine: Callable[[Outcome], None] = lambda _outcome: None,
+        rates: Rates | None = None,
     ) -> None:
         self._quarantine = quarantine
+        self._rates = rates or Schedule(total_windows)
         self.config = config
         self.parts = parts
         self.capability = capability
@@ -74,6 +77,11 @@ class Trainer:
         return self.parts.ledger
 
     @property
+    def injector(self) -> Injector:
+        """Where faults are armed for coming windows."""
+        return self.parts.injector
+
+    @property
     def precision(self) -> Precision:
         """What the next window is first attempted at."""
         return self.choice.precision
@@ -81,7 +89,7 @@ class Trainer:
     @property
     def next_lr(self) -> float:
         """The learning rate of the next update."""
-        return learning_rate(self.config.optim, self.ledger.job.applied, self.total_windows)
+        return self._rates.after(self.ledger.job.applied, self.config.optim)
 
     def choose(self, config: JobConfig) -> Choice:
         """The precision that `config` means on this device; raises ConfigError where it is refused."""
@@ -146,6 +154,13 @@ class Trainer:
             before, Pending(outcome=outcome, lr=self.next_lr, fault=self.parts.injector.active)
         )
 
+    def pass_over(self, window: Window, cause: Cause) -> WindowRecord:
+        """Enter a window as skipped without running it; nothing is pending where actions are applied."""
+        self.parts.injector.enter()  # a fault that was meant for it is spent
+        attempt = self._attempt(window)
+        unread = Outcome(attempt=attempt, losses=torch.empty(0), verdict=Verdict.NONFINITE, cause=cause)
+        return self._enter(unread, self.next_lr)
+
     def drain(self) -> list[WindowRecord]:
         """Settle the window that is pending, if one is; waits for the device."""
         before, self._pending = self._pending, None
@@ -167,9 +182,8 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Copies on the host of everything that the next window depends on; syncs with the device."""
         assert self._pending is None, "only settled windows are saved"
-        set_rates(
-            self.parts.optimizer, self.next_lr, self.config.optim
-        )  # an adaptive step leaves a tensor there
+        # An adaptive step leaves a tensor there.
+        self._rates.put(self.parts.optimizer, self.next_lr, self.config.optim)
         unfit = [precision.value for precision in self.capability.unfit]
         return {**state.capture(self.parts), "calm": msgspec.to_builtins(self._calm), "unfit": unfit}
 
@@ -217,9 +231,7 @@ class Trainer:
         today, self.parts.injector.active = self.parts.injector.active, fault
         outcome = self.parts.pipeline(replace(self._attempt(failed.attempt.window), resolves=failed))
         self.parts.injector.active = today
-        return self._finish(
-            outcome, learning_rate(self.config.optim, self.ledger.job.applied + ahead, self.total_windows)
-        )
+        return self._finish(outcome, self._rates.after(self.ledger.job.applied + ahead, self.config.optim))
 
     def _enter_late(self, outcome: Outcome, lr: float) -> WindowRecord:
         """Enter a window that was applied while it was pending."""
@@ -240,10 +252,10 @@ class Trainer:
         optimizer = self.parts.optimizer
         match outcome.verdict:
             case Verdict.FINITE:
-                set_rates(optimizer, lr, self.config.optim)
+                self._rates.put(optimizer, lr, self.config.optim)
                 optimizer.step()
             case Verdict.PENDING:
-                set_rates(optimizer, lr, self.config.optim)
+                self._rates.put(optimizer, lr, self.config.optim)
                 gated_step(optimizer, flag_of(outcome))
             case Verdict.UNJUDGED:
                 raise PipelineError(
@@ -255,9 +267,7 @@ class Trainer:
     def _rate_after(self, before: Pending) -> float | Tensor:
         """The rate after a window whose verdict the host does not know: chosen on the device by its flag."""
         applied = self.ledger.job.applied
-        if_bad, if_good = (
-            learning_rate(self.config.optim, n, self.total_windows) for n in (applied, applied + 1)
-        )
+        if_bad, if_good = (self._rates.after(n, self.config.optim) for n in (applied, applied + 1))
         if if_bad == if_good:
             return if_good
         return torch.where(flag_of(before.outcome).reshape(()).ne(0), if_bad, if_good)
@@ -267,7 +277,7 @@ class Trainer:
         is_applied = outcome.verdict is Verdict.FINITE
         record = WindowRecord(
             window=window.number, epoch=window.epoch, loss=outcome.loss, precision=outcome.attempt.precision,
-            first=self.precision, lr=lr, grad_norm=outcome.norm, scale=outcome.scale, replays=outcome.replays,
+            first=self.precision, lr=lr, grad_norm=outcome.norm, scale=outcome.scale, zeros=outcome.zeros, replays=outcome.replays,
             skipped=None if is_applied else outcome.cause,
             quarantined=not is_applied and self.config.amp.on_bad_window == "quarantine", clipped=outcome.clipped, samples=window.samples, tokens=window.tokens,
         )  # fmt: skip

@@ -55,7 +55,8 @@ class MicroBatch:
         }
         sizes = [len(part) for part in next(iter(pieces.values()))]
         return tuple(
-            MicroBatch(
+            replace(
+                self,
                 tensors={name: split[index] for name, split in pieces.items()},
                 samples=size,
                 tokens=self.tokens * size // self.samples,
@@ -114,7 +115,7 @@ class Outcome:
     """What an attempt gave. Gradients are in the parameters' `.grad`, unscaled once SCALE has judged.
 
     `losses`: (micro-batches,) float32, unscaled, on the device. `grad_norm`: scalar, over all gradients after
-    unscaling, before clipping. `loss`, `norm` and `scale` are their host copies where the host has read them, and
+    unscaling, before clipping. `zeros`: the share of gradients that are 0, in float16 without a scale only. `loss`, `norm` and `scale` are their host copies where the host has read them, and
     `replays` the rungs tried so far, oldest first. A PENDING outcome has `found` (a (1,) float32 flag on the device,
     exactly 0 or 1, which gates its commit), the `letter` in which its figures travel, and the `mark` to go back to.
     """
@@ -126,6 +127,7 @@ class Outcome:
     loss: float = float("nan")
     norm: float = float("nan")
     scale: float | None = None
+    zeros: float | None = None
     cause: Cause | None = None
     replays: tuple[tuple[Cause, str], ...] = ()
     clipped: bool = False

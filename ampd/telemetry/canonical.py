@@ -1,7 +1,7 @@
 """The canonical line: one log line per interval that says how the whole job is doing.
 
-Steps are not logged one by one: at 50 windows a second that is noise nobody reads. A line is a pure function of the
-view, the time and the `Mark` of the line before, from which it takes the throughput since then.
+Steps are not logged one by one: at 50 windows a second that is noise nobody reads. A line is a pure function
+of the view, the time and the `Mark` of the line before, from which it takes the throughput since then.
 """
 
 from __future__ import annotations

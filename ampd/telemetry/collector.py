@@ -1,16 +1,15 @@
-"""From a `JobView` to metric families: closes label sets, folds what is unknown, keeps out what is not finite.
+"""From a `JobView` to metric families: closes label sets, folds what is unknown, refuses NaN.
 
 A custom collector over plain data, and not gauges and counters that code elsewhere must remember to set: the
-view is the only state, so a page can never disagree with `ampctl status`. Labels with an open set keep the first
-values they saw for the life of the daemon; series that came and went would be unbounded in the server's memory
-although no page was long.
+view is the only state, so a page can never disagree with `ampctl status`. Labels with an open set keep the
+first values they saw for the life of the daemon; series that came and went would be unbounded in the server's
+memory although no page was long.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
@@ -28,14 +27,14 @@ _FIGURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,63}")
 
 
 class JobCollector(Collector):
-    """Collects every family of the table from the view, on the thread of whoever renders the registry."""
+    """Collects every family of the table from the view, on the thread of whoever renders the registry.
 
-    def __init__(
-        self, view: Callable[[], JobView], *, clock: Callable[[], float] = time.perf_counter
-    ) -> None:
+    `spent` gives the seconds that building pages has cost so far; they are a metric too.
+    """
+
+    def __init__(self, view: Callable[[], JobView], *, spent: Callable[[], float] = lambda: 0.0) -> None:
         self._view = view
-        self._clock = clock
-        self._seconds = 0.0
+        self._spent = spent
         self._seen: dict[str, set[str]] = {}
 
     def describe(self) -> list[Metric]:
@@ -44,16 +43,14 @@ class JobCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families with the samples of this moment."""
-        start = self._clock()
         left_out = {"nonfinite": 0.0, "bound": 0.0}
         readings = read(self._view())
-        readings["ampd_telemetry_seconds_total"] = self._seconds
+        readings["ampd_telemetry_seconds_total"] = self._spent()
         readings["ampd_telemetry_readings_left_out"] = left_out
         # The left-out tally is last in the table, so that it has counted all the others when it is read.
         metrics = [
             _filled(family, self._series(family, readings[family.name], left_out)) for family in FAMILIES
         ]
-        self._seconds += self._clock() - start
         return iter(metrics)
 
     def _series(self, family: Family, reading: Reading, left_out: dict[str, float]) -> Series:

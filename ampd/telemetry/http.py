@@ -1,12 +1,12 @@
 """HTTP of the supervisor: /metrics, /healthz, /readyz and the page at /, in its own event loop. Read-only.
 
-Importing this loads starlette, uvicorn and the Prometheus client (about 0.1 s), so only the daemon's composition root
-does it. The metrics page is built when a snapshot arrives and not when it is asked for: a scrape copies bytes, and a
-storm of scrapes costs nothing. Building it may fail without the job noticing: the page before stays, and the
-failure is logged.
+Importing this loads starlette, uvicorn and the Prometheus client (0.2 s on a small machine), so only the daemon's
+composition root does it. The metrics page is built when a snapshot arrives and not when it is asked for: a
+scrape copies bytes, and a storm of scrapes costs nothing. Building it may fail without the job noticing: the
+page before stays, and the failure is logged.
 
-uvicorn is used for its HTTP alone: it gets a socket that we bound (so that a taken port is a message and not an
-exit), installs no signal handlers (they are the daemon's) and logs through our log.
+uvicorn is used for its HTTP alone: it gets a socket that we bound (so that a taken port is a message and not
+an exit), installs no signal handlers (they are the daemon's) and logs through our log.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -54,12 +56,14 @@ class MetricsServer:
     def __init__(self, view: Callable[[], JobView]) -> None:
         self._view = view
         self._registry = CollectorRegistry()
-        self._registry.register(JobCollector(view))
+        self._registry.register(JobCollector(view, spent=lambda: self._spent))
         self._text = self._openmetrics = b""
         self._built = float("-inf")
+        self._spent = 0.0
         self._due: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
+        self._is_closed = False
 
     @property
     def address(self) -> str:
@@ -72,6 +76,8 @@ class MetricsServer:
 
     async def serve(self) -> None:
         """Answer until `close`, then let requests under way finish."""
+        if self._is_closed:
+            return
         assert self._socket is not None, "bind before serve"
         self._build()
         self._server = _Server(self._configure())
@@ -81,7 +87,8 @@ class MetricsServer:
             self._release()
 
     def close(self) -> None:
-        """End `serve`; frees the port at once where it never ran. May be called twice."""
+        """End `serve`, or keep it from beginning; frees the port at once where it never ran. May be called twice."""
+        self._is_closed = True
         if self._server is None:
             self._release()
         else:
@@ -99,10 +106,12 @@ class MetricsServer:
         self._cancel()
         self._built = time.monotonic()
         try:
-            self._text = generate_latest(self._registry)
-            self._openmetrics = openmetrics.generate_latest(self._registry)  # type: ignore[no-untyped-call]  # the library has no types here
+            collected = _Collected(list(self._registry.collect()))
+            self._text = generate_latest(collected)
+            self._openmetrics = openmetrics.generate_latest(collected)  # type: ignore[no-untyped-call]  # untyped in the library
         except Exception as error:  # noqa: BLE001  # a sink: reported, and the job goes on with the page before
             logs.log("metrics.failed", "error", {"error": repr(error)}, at=time.time())
+        self._spent += time.monotonic() - self._built
 
     def _cancel(self) -> None:
         if self._due is not None:
@@ -145,6 +154,17 @@ class MetricsServer:
 
     async def _root(self, _request: Request) -> Response:
         return HTMLResponse(page(self._view()), headers=HEADERS)
+
+
+class _Collected(Collector):
+    """Families that were collected once, for both forms of the page."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Sequence[Metric]:
+        """The same families each time."""
+        return self._families
 
 
 class _Server(uvicorn.Server):

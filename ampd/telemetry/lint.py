@@ -1,8 +1,8 @@
 """The lint of the metric table: the naming rules that `promtool check metrics` does not know.
 
-promtool lets `_percent`, `_gib` and a label named `job` pass. These rules are those of Prometheus's own naming guide:
-base units (seconds, bytes, ratios from 0 to 1), `_total` on counters only, points in time and never ages, labels
-that no scraper or rule will overwrite, and few series.
+promtool lets `_percent`, `_gib` and a label named `job` pass. These rules are those of Prometheus's own
+naming guide: base units (seconds, bytes, ratios from 0 to 1), `_total` on counters only, points in time and
+never ages, labels that no scraper or rule will overwrite, and few series.
 """
 
 from __future__ import annotations

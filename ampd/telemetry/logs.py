@@ -1,13 +1,13 @@
 """The log of the supervisor: one line per event, its name a constant and its facts as fields.
 
-Off a terminal a line is JSON that a collector can index (`{"time": ..., "level": ..., "event": "window.fell_back", ...}`);
-on one it is short and for people. The same event stream feeds `ampctl events`, so the log says nothing that cannot
-be had from there, and nothing else is written.
+Off a terminal a line is JSON that a collector can index (`{"time": ..., "level": ..., "event":
+"window.fell_back", ...}`); on one it is short and for people. The same event stream feeds `ampctl events`, so
+the log says nothing that cannot be had from there, and nothing else is written.
 
-Where lines go is a fact of the process, as its standard error is: hence functions, and one output behind them. A
-fault storm must not fill a disk, so an event name has a budget of lines per interval; what was held back is
-counted and said. Errors are never held back. A log that cannot be written to (a closed pipe, a full disk) is
-counted and said too when it can be written again: it never stops the job.
+Where lines go is a fact of the process, as its standard error is: hence functions, and one output behind
+them. A fault storm must not fill a disk, so an event name has a budget of lines per interval; what was held
+back is counted and said. Errors are never held back. A log that cannot be written to (a closed pipe, a full
+disk) is counted and said too when it can be written again: it never stops the job.
 """
 
 from __future__ import annotations

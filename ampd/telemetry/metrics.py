@@ -1,15 +1,15 @@
 """Every metric family that ampd exports, as data: the one table that all else is made from.
 
-The collector fills it, the lint judges it, `explain` and the reference page print it, and a test holds dashboards
-and rules to it; so a metric cannot exist in one of those and not in the others. A row per family rather than a
-client-library object per metric, because such objects live in a process-wide registry, are incremented from
-afar, and cannot say which values their labels may take.
+The collector fills it, the lint judges it, `explain` and the reference page print it, and a test holds
+dashboards and rules to it; so a metric cannot exist in one of those and not in the others. A row per family
+rather than a client-library object per metric, because such objects live in a process-wide registry, are
+incremented from afar, and cannot say which values their labels may take.
 
-Series are bounded by construction. A label either takes a closed set of values (all of them are there from the
-start, at 0; what is unknown counts under `other`, so that sums stay true) or is open up to `at_most` values, and
-what comes later is left out and counted. Counters are there from the start, because a series that appears at 1 has
-no increase. A gauge that nobody has measured yet is absent where 0 would be a lie (`from_start` False): a loss of
-0 is a figure, and a wrong one.
+Series are bounded by construction. A label either takes a closed set of values (all of them are there from
+the start, at 0; what is unknown counts under `other`, so that sums stay true) or is open up to `at_most`
+values, and what comes later is left out and counted. Counters are there from the start, because a series that
+appears at 1 has no increase. A gauge that nobody has measured yet is absent where 0 would be a lie
+(`from_start` False): a loss of 0 is a figure, and a wrong one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import typing
 import msgspec
 
 from ampd.core import keys, protocol
+from ampd.core.kept import Basis
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
 from ampd.core.precision import Precision
@@ -106,7 +107,7 @@ IDENTITY = (
     _gauge("ampd_job_state_since_timestamp_seconds", "When the job entered its state.", unit="seconds"),
     _gauge("ampd_job_start_timestamp_seconds", "When this daemon started.", unit="seconds"),
     _gauge("ampd_config_revision", "Number of the configuration that holds now."),
-    _gauge("ampd_ranks_alive", "Ranks of the present worker that have reported."),
+    _gauge("ampd_ranks_alive", "Ranks that have reported, while the job is running or paused."),
 )  # fmt: skip
 
 LIFECYCLE = (
@@ -143,7 +144,7 @@ LEDGER = (
     _counter("ampd_replays_total", "Rungs of the ladder that were tried, by cause and rung.", CAUSE, RUNG),
     _counter("ampd_fp32_fallbacks_total", "Windows that reached the float32 rung, once each, by cause.", CAUSE),
     _counter("ampd_fallback_limit_reached_total", "Times that an epoch passed amp.max_fp32_fallbacks."),
-    _counter("ampd_loss_nonfinite_total", "Attempts whose loss was not finite."),
+    _counter("ampd_loss_nonfinite_total", "Windows of which some attempt had a loss that was not finite."),
     _counter("ampd_loss_scale_changes_total", "Moves of the loss scale, by direction.",
              Label("direction", ("growth", "backoff"))),
 )  # fmt: skip
@@ -152,6 +153,8 @@ LEARNING = (
     _measured("ampd_loss", "Loss of the last window whose loss was finite."),
     _measured("ampd_span_loss", "Loss since the last `ampctl reset stats`, finite windows only.", STATISTIC),
     _measured("ampd_grad_norm", "Norm of all gradients of that window, unscaled, before clipping."),
+    _measured("ampd_grad_zeros_ratio", "Share of gradients that are 0, in float16 without a loss scale only."
+              " Rises where small gradients vanish.", unit="ratio"),
     _gauge("ampd_learning_rate", "Learning rate of the last window; 0 before the first."),
     _measured("ampd_evaluated_figure", "The workload's own figures on held-out data.", Label("figure", at_most=16)),
     _measured("ampd_evaluated_window", "Window before which the figures were taken."),
@@ -173,7 +176,11 @@ PRECISION = (
 
 RESOURCES = (
     _measured("ampd_memory_bytes", "Memory of a rank, by kind: the allocator's on CUDA, the process's on the CPU.", RANK,
-              _open_set("kind", "resident", "peak", "allocated", "reserved"), unit="bytes"),
+              _open_set("kind", "peak", "allocated", "reserved"), unit="bytes"),
+    _measured("ampd_memory_kept_bytes", "What a micro-batch keeps for its backward pass, at each precision that ran.",
+              Label("precision", tuple(Precision)), unit="bytes"),
+    _measured("ampd_memory_saved_bytes", "What a micro-batch keeps less than in float32, by what that was compared with.",
+              _open_set("basis", *typing.get_args(Basis)), unit="bytes"),
     _counter("ampd_checkpoints_total", "Checkpoints written and verified."),
     _counter("ampd_checkpoint_failures_total", "Checkpoints that could not be written; the one before stands."),
     _counter("ampd_checkpoints_set_aside_total", "Checkpoints found damaged, and renamed."),

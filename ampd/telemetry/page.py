@@ -1,7 +1,7 @@
-"""The page at `/`: what a person sees who opens the metrics port in a browser. Rendered here, no script, no request.
+"""The page at `/`, for a person who opens the metrics port in a browser: no script, no request to anywhere.
 
-Everything that is shown is escaped, the style is allowed by its hash and nothing else is, so a job, a path or a
-message can hold any text without becoming part of the page.
+Everything that is shown is escaped, the style is allowed by its hash and nothing else is, so a job, a path or
+a message can hold any text without becoming part of the page.
 """
 
 from __future__ import annotations

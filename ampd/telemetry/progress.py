@@ -1,12 +1,15 @@
 """The progress bar of a job that runs in the foreground on a terminal.
 
-rich is loaded when the bar starts, because a daemon that logs JSON never needs it. The bar has no thread of its own:
-it is drawn when a snapshot arrives. The time left is computed here from windows and not by rich from its own
-samples, because a bar that starts at window 5000 of a resumed job would otherwise show a wild guess.
+rich is loaded when the bar starts, because a daemon that logs JSON never needs it. The bar has no thread of
+its own: it is drawn when a snapshot arrives, and it leaves the process's streams alone. The time left is
+computed here from windows and not by rich from its own samples, because a bar that starts at window 5000 of a
+resumed job would otherwise show a wild guess.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -62,18 +65,25 @@ class Progress:
             facts=_facts(fields, self._rate),
             left=_left(total, window, self._rate),
         )
-        self._bar.refresh()
+        try:
+            self._bar.refresh()
+        except OSError:  # the terminal is gone; the job is not
+            self._bar = None
 
     def event(self, text: str) -> None:
-        """Print a line above the bar, exactly as it is: no markup, no highlighting."""
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        """Print a line above the bar, exactly as it is: no markup, no highlighting. Without a bar it is just printed."""
+        console = self._bar.console if self._bar is not None else self._console
+        if console is None:
+            print(text, file=sys.stderr)
+        else:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def stop(self) -> None:
         """Leave the last state of the bar on the screen, and the terminal as it was."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            with contextlib.suppress(OSError):
+                bar.stop()
 
     def _measure(self, view: JobView) -> None:
         mark = Mark.of(view, self._clock())
@@ -101,6 +111,8 @@ def _build(console: Console | None) -> Bar:
         text("{task.fields[left]}"),
         console=console or Console(stderr=True),
         auto_refresh=False,
+        redirect_stdout=False,
+        redirect_stderr=False,
     )
 
 

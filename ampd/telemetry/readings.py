@@ -1,7 +1,7 @@
 """What each family reads off a `JobView`: one function for each group of the table, nothing but look-ups.
 
-A reading is a number (None where nothing was measured), or a mapping of numbers by label value, nested where a
-family has two labels. What a reading may become on the page is the collector's business.
+A reading is a number (None where nothing was measured), or a mapping of numbers by label value, nested where
+a family has two labels. What a reading may become on the page is the collector's business.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _identity(view: JobView) -> Readings:
         "ampd_job_state_since_timestamp_seconds": view.state_since,
         "ampd_job_start_timestamp_seconds": view.started,
         "ampd_config_revision": view.revision,
-        "ampd_ranks_alive": len(view.snapshots),
+        "ampd_ranks_alive": len(view.snapshots) if view.state.has_worker else 0,
     }
 
 
@@ -113,6 +113,7 @@ def _learning(view: JobView) -> Readings:
         "ampd_loss": snapshot.loss if snapshot else None,
         "ampd_span_loss": _statistics(snapshot.span_loss) if snapshot else None,
         "ampd_grad_norm": snapshot.grad_norm if snapshot else None,
+        "ampd_grad_zeros_ratio": snapshot.zeros if snapshot else None,
         "ampd_learning_rate": snapshot.lr if snapshot else 0,
         "ampd_evaluated_figure": evaluated.figures if evaluated else None,
         "ampd_evaluated_window": evaluated.window if evaluated else None,
@@ -137,7 +138,15 @@ def _precision(view: JobView) -> Readings:
 
 
 def _memory(view: JobView) -> Readings:
-    return {"ampd_memory_bytes": {str(rank): snapshot.memory for rank, snapshot in view.snapshots.items()}}
+    snapshot = view.snapshot
+    saved = snapshot.saved if snapshot else None
+    return {
+        "ampd_memory_bytes": {str(rank): each.memory for rank, each in view.snapshots.items()},
+        "ampd_memory_kept_bytes": {name: kept.total for name, kept in snapshot.kept.items()}
+        if snapshot
+        else None,
+        "ampd_memory_saved_bytes": {saved.basis: saved.bytes} if saved else None,
+    }
 
 
 def _checkpoints(view: JobView) -> Readings:

@@ -1,7 +1,7 @@
 """The end of a run in a dozen aligned lines, and the same rows for the page at `/`.
 
-Counts are of the job over all its restarts where a worker has told them; throughput is of this daemon's own time
-in training, so that a resumed run is not flattered by windows that it did not run.
+Counts are of the job over all its restarts where a worker has told them; throughput is of this daemon's own
+time in training, so that a resumed run is not flattered by windows that it did not run.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def tally(counts: Mapping[str, int]) -> str:
 def in_bytes(size: float) -> str:
     """A size in the decimal unit that suits it, as `ampctl` writes it: "1.5 GB"."""
     power = 0
-    while size >= 1000 and power < len(_UNITS) - 1:
+    while abs(size) >= 1000 and power < len(_UNITS) - 1:
         size, power = size / 1000, power + 1
     return f"{size:.3g} {_UNITS[power]}"
 
@@ -125,8 +125,15 @@ def _rates(counts: Counts, busy: float) -> Iterator[str]:
 
 
 def _memory(view: JobView) -> str:
-    kinds = view.snapshot.memory if view.snapshot is not None else {}
-    return ", ".join(f"{kind} {in_bytes(size)}" for kind, size in kinds.items()) or "not measured"
+    snapshot = view.snapshot
+    if snapshot is None or not snapshot.memory:
+        return "not measured"
+    parts = [f"{kind} {in_bytes(size)}" for kind, size in snapshot.memory.items()]
+    if snapshot.saved is not None:
+        parts.append(
+            f"a micro-batch keeps {in_bytes(snapshot.saved.bytes)} less than in float32 ({snapshot.saved.basis})"
+        )
+    return ", ".join(parts)
 
 
 def _checkpoint(view: JobView) -> str:

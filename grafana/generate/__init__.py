@@ -1,9 +1,10 @@
-"""Makes the dashboards, the Prometheus rules and their tests: `python -m grafana.generate`, outputs checked in.
+"""Makes the dashboards, the Prometheus rules and their tests: `python -m grafana.generate`.
 
-Generated and not written by hand, because a panel, a rule and a test each repeat names, selectors and units that
-only a program keeps the same; and because rules need a second form, some number of times faster, to be tested
-against real servers within seconds. Everything is typed data in Python, so mypy sees a wrong field before Grafana
-does, and a metric that a panel or rule names is looked up in the table of `ampd.telemetry.metrics`.
+Generated and not written by hand, because a panel, a rule and a test each repeat names, selectors and units
+that only a program keeps the same; and because rules need a second form, some number of times faster, to be
+tested against real servers within seconds. Everything is typed data in Python, so mypy sees a wrong field
+before Grafana does, and a metric that a panel or rule names is looked up in the table of
+`ampd.telemetry.metrics`.
 
     pace.py      durations of rules, and the time scale
     rules.py     recording rules and alerts

@@ -1,8 +1,8 @@
-"""The lint of what is generated: dashboards as Grafana will read them, and every metric that an expression names.
+"""The lint of what is generated: dashboards as Grafana will read them, and the names in expressions.
 
-Grafana loads a dashboard with an overlapping panel, an unknown unit or a misspelt metric without a word and shows
-"No data"; so these are found here. It works on plain data and not on our structs, so that it would find the same
-in a dashboard that somebody saved from the browser.
+Grafana loads a dashboard with an overlapping panel, an unknown unit or a misspelt metric without a word and
+shows "No data"; so these are found here. It works on plain data and not on our structs, so that it would find
+the same in a dashboard that somebody saved from the browser.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The part of Grafana's classic dashboard schema (version 41, Grafana 11) that we use, as structs.
 
-The classic schema and not the newer v2: provisioning from files takes it in every Grafana from 10 on. Names are
-Grafana's, in snake case; `msgspec` writes them in camel case. Closed sets are Literals, so that a unit or a panel
-type that Grafana does not know is an error of the type checker.
+The classic schema and not the newer v2: provisioning from files takes it in every Grafana from 10 on. Names
+are Grafana's, in snake case; `msgspec` writes them in camel case. Closed sets are Literals, so that a unit or
+a panel type that Grafana does not know is an error of the type checker.
 """
 
 from __future__ import annotations

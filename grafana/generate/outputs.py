@@ -20,7 +20,7 @@ def outputs(pace: Pace, runbooks: str) -> Mapping[str, str]:
     """Texts by path. Dashboards and rule tests do not know of a scale: they are made at scale 1 only."""
     made = {"prometheus/rules.yml": to_yaml(rules.document(pace, runbooks), head=_HEAD)}
     if pace.scale == 1:
-        made["prometheus/tests/alerts.yml"] = to_yaml(cases.document(runbooks), head=_HEAD)
+        made["prometheus/tests/alerts.yml"] = to_yaml(cases.document(runbooks, cases.cases()), head=_HEAD)
         made["dashboards/ampd-overview.json"] = json.dumps(overview(), indent=2) + "\n"
     return made
 

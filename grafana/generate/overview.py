@@ -120,20 +120,23 @@ def _throughput() -> Section:
 def _safety() -> Section:
     return Section("Memory and checkpoints", [
         series("Memory", "Of each rank, by kind. ampd_memory_bytes",
-               [(f"ampd_memory_bytes{{{JOB}}}", "{{kind}} rank {{rank}} {{instance}}")], "bytes", width=6),
+               [(f"ampd_memory_bytes{{{JOB}}}", "{{kind}} rank {{rank}} {{instance}}")], "bytes"),
+        series("Memory saved", "What a micro-batch keeps less than in float32, and what that was compared with. "
+               "ampd_memory_saved_bytes",
+               [(f"ampd_memory_saved_bytes{{{JOB}}}", "against a {{basis}} {{instance}}")], "bytes"),
         series("Windows at risk", "What a crash now would run again, and the interval between checkpoints. "
                "ampd_window, ampd_last_checkpoint_window, ampd_checkpoint_interval_windows",
                [(f"ampd_window{{{JOB}}} - ampd_last_checkpoint_window{{{JOB}}}", "at risk {{instance}}"),
-                (f"ampd_checkpoint_interval_windows{{{JOB}}}", "interval {{instance}}")], width=6),
+                (f"ampd_checkpoint_interval_windows{{{JOB}}}", "interval {{instance}}")]),
         series("Checkpoint time", "Of the last one: in all, and how long the step loop waited for it. "
                "ampd_last_checkpoint_duration_seconds, ampd_last_checkpoint_stall_seconds",
                [(f"ampd_last_checkpoint_duration_seconds{{{JOB}}}", "in all {{instance}}"),
-                (f"ampd_last_checkpoint_stall_seconds{{{JOB}}}", "loop waited {{instance}}")], "s", width=6),
+                (f"ampd_last_checkpoint_stall_seconds{{{JOB}}}", "loop waited {{instance}}")], "s", width=12),
         series("Checkpoints", "Written, failed and found damaged since the daemon started. "
                "ampd_checkpoints_total, ampd_checkpoint_failures_total, ampd_checkpoints_set_aside_total",
                [(f"ampd_checkpoints_total{{{JOB}}}", "written {{instance}}"),
                 (f"ampd_checkpoint_failures_total{{{JOB}}}", "failed {{instance}}"),
-                (f"ampd_checkpoints_set_aside_total{{{JOB}}}", "set aside {{instance}}")], width=6),
+                (f"ampd_checkpoints_set_aside_total{{{JOB}}}", "set aside {{instance}}")], width=12),
     ])  # fmt: skip
 
 

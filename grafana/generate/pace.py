@@ -1,7 +1,8 @@
 """Durations of rules at a time scale.
 
-At scale 60 a rule that looks back five minutes looks back five seconds, so the very rules that ship can be seen to
-fire and resolve against real servers in a test. Counts and ratios do not change with the scale; times do.
+At scale 60 a rule that looks back five minutes looks back five seconds, so the very rules that ship can be
+seen to fire and resolve against real servers in a test. Counts and ratios do not change with the scale; times
+do.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Recording rules and alerts, as data.
 
 An alert is about what a person must know or do: precision that costs time or loses windows, a job that stands
-still, a job that is gone. Ratios are in windows. Each divides after it has aggregated and guards its divisor, and
-each needs a few events before it speaks, so that one bad window of a slow job is not a spike. All counters are on
-the page at 0 from the first scrape, so `increase` sees the first fallback of a young job too.
+still, a job that is gone. Ratios are in windows; each divides after it has aggregated and guards its divisor.
+One bad window of a slow job must not wake anybody: a fallback is seen for five minutes and must last as long,
+and of lost windows there must be two. All counters are on the page at 0 from the first scrape, so `increase`
+sees the first fallback of a young job too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ INTERVAL = 15.0
 """Seconds between two evaluations of a group."""
 
 _FALLBACKS = "instance:ampd_fp32_fallbacks:ratio5m"
-_FALLBACKS_COUNT = "instance:ampd_fp32_fallbacks:increase5m"
 _LOST = "instance:ampd_windows_lost:ratio10m"
 _LOST_COUNT = "instance:ampd_windows_lost:increase10m"
 _RUNNING = 'ignoring (state) ampd_job_state{state="running"} == 1'
@@ -52,11 +52,9 @@ def records(pace: Pace) -> list[Record]:
     """What several alerts and panels need, computed once."""
     short, long = pace.duration(5 * MINUTE), pace.duration(10 * MINUTE)
     skipped = f"sum without (cause) (increase(ampd_windows_skipped_total[{long}]))"
+    fallbacks = f"sum without (cause) (increase(ampd_fp32_fallbacks_total[{short}]))"
     return [
-        Record(
-            name=_FALLBACKS_COUNT, expr=f"sum without (cause) (increase(ampd_fp32_fallbacks_total[{short}]))"
-        ),
-        Record(name=_FALLBACKS, expr=f"{_FALLBACKS_COUNT} / (increase(ampd_windows_total[{short}]) > 0)"),
+        Record(name=_FALLBACKS, expr=f"{fallbacks} / (increase(ampd_windows_total[{short}]) > 0)"),
         Record(name=_LOST_COUNT, expr=f"{skipped} + increase(ampd_windows_quarantined_total[{long}])"),
         Record(name=_LOST, expr=f"{_LOST_COUNT} / (increase(ampd_windows_total[{long}]) > 0)"),
     ]
@@ -70,12 +68,12 @@ def alerts(pace: Pace) -> list[Alert]:
 def document(pace: Pace, runbooks: str) -> dict[str, Any]:
     """The rule file; `runbooks` is the address that holds the runbooks, without a slash at its end."""
     recording = [{"record": record.name, "expr": record.expr} for record in records(pace)]
-    alerting = [_alert(alert, pace, runbooks) for alert in alerts(pace)]
+    alerts_of_all = [alerting(alert, pace, runbooks) for alert in alerts(pace)]
     interval = pace.duration(INTERVAL)
     return {
         "groups": [
             {"name": "ampd-records", "interval": interval, "rules": recording},
-            {"name": "ampd-alerts", "interval": interval, "rules": alerting},
+            {"name": "ampd-alerts", "interval": interval, "rules": alerts_of_all},
         ]
     }
 
@@ -91,7 +89,8 @@ def texts(alert: Alert, runbooks: str) -> dict[str, str]:
     }
 
 
-def _alert(alert: Alert, pace: Pace, runbooks: str) -> dict[str, Any]:
+def alerting(alert: Alert, pace: Pace, runbooks: str) -> dict[str, Any]:
+    """An alert as Prometheus reads it."""
     rule: dict[str, Any] = {"alert": alert.name, "expr": alert.expr}
     rule |= {"for": pace.duration(alert.hold)} if alert.hold else {}
     rule |= {"keep_firing_for": pace.duration(alert.keep)} if alert.keep else {}
@@ -109,7 +108,7 @@ def _fallback_spike(pace: Pace) -> Alert:
     return Alert(
         name="AmpdFallbackSpike",
         severity="warning",
-        expr=f"{_FALLBACKS} > 0.02\nand {_FALLBACKS_COUNT} >= 3\nunless {_FALLBACKS} <= 3 * {usual}\n",
+        expr=f"{_FALLBACKS} > 0.02\nunless {_FALLBACKS} <= 3 * {usual}\n",
         hold=5 * MINUTE,
         keep=15 * MINUTE,
         summary="Many more windows than usual fall back to float32 on {{ $labels.instance }}.",
@@ -124,7 +123,7 @@ def _fallback_high(pace: Pace) -> Alert:
     return Alert(
         name="AmpdFallbackHigh",
         severity="warning",
-        expr=f"{_FALLBACKS} > 0.1\nand {_FALLBACKS_COUNT} >= 3\n",
+        expr=f"{_FALLBACKS} > 0.1\n",
         hold=10 * MINUTE,
         keep=15 * MINUTE,
         summary="A large share of windows falls back to float32 on {{ $labels.instance }}.",

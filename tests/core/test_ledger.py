@@ -31,6 +31,7 @@ ROWS = st.builds(
         st.tuples(st.sampled_from(Cause), st.sampled_from(["retry", "bfloat16", "float32"])), max_size=3
     ).map(tuple),
     skipped=st.none() | st.sampled_from(Cause),
+    quarantined=st.booleans(),
     clipped=st.booleans(),
     samples=st.integers(0, 100),
     tokens=st.integers(0, 100),
@@ -131,6 +132,38 @@ def test_low_precision_counts_first_attempts() -> None:
     ledger = entered([row(first=F16, precision=F32), row(first=BF16), row(first=F32, precision=F32)])
 
     assert ledger.job.low_precision == 2
+
+
+def test_a_quarantined_window_is_counted_apart() -> None:
+    """It was not applied, and it is not among the skipped."""
+    counts = entered([row(skipped=Cause.DATA, quarantined=True), row(skipped=Cause.DATA)]).job
+
+    assert (counts.quarantined, counts.skipped, counts.is_balanced) == (1, {"data": 1}, True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "counted"),
+    [
+        ({}, 0),
+        ({"loss": math.nan}, 1),
+        ({"loss": math.inf, "skipped": Cause.MODEL}, 1),
+        ({"replays": ((Cause.FORWARD, "float32"),)}, 1),
+        ({"replays": ((Cause.FORWARD, "bfloat16"), (Cause.FORWARD, "float32")), "loss": math.nan}, 1),
+        ({"replays": ((Cause.SCALE, "retry"),)}, 0),
+    ],
+)
+def test_a_bad_loss_is_counted_once_a_window(fields: dict[str, Any], counted: int) -> None:
+    """At whichever attempt it was not finite, mended or not; a bad gradient is not a bad loss."""
+    assert entered([row(**fields)]).job.nonfinite_losses == counted
+
+
+def test_moves_of_the_scale_are_counted() -> None:
+    """Up and down apart; a window without a scale in between changes nothing."""
+    scales = [8.0, 8.0, 4.0, None, 4.0, 2.0, None, 8.0]
+
+    counts = entered([row(scale=scale) for scale in scales]).job
+
+    assert (counts.scale_growths, counts.scale_backoffs) == (1, 2)
 
 
 def test_the_ratio_of_fallbacks() -> None:

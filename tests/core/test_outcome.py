@@ -41,7 +41,7 @@ def test_the_exit_code(state: JobState, stopping: Stopping | None, is_saved: boo
 
 
 @pytest.mark.parametrize(
-    ("state", "final"), itertools.product([s for s in JobState if not s.is_final], FINAL)
+    ("state", "final"), [*itertools.product([s for s in JobState if not s.is_final], FINAL)]
 )
 def test_every_way_to_an_end_is_drawn(state: JobState, final: JobState) -> None:
     """A worker's result reaches its final state by moves of the table, from wherever a worker may speak."""

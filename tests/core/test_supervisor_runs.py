@@ -9,6 +9,7 @@ import pytest
 from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
+from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
 from ampd.core.run import Worker
 from ampd.core.stimuli import TimerKind
@@ -94,6 +95,18 @@ def test_backoff_doubles_with_each_crash(bench: Bench) -> None:
         bench.restart()
 
     assert _seconds(bench, TimerKind.BACKOFF) == [1.0, 2.0, 4.0]
+
+
+def test_a_rollback_is_no_crash(bench: Bench) -> None:
+    """A worker that left to go back to its checkpoint is started again at once, and costs no restart."""
+    bench.running()
+    bench.report(m.RolledBack(window=3, cause=Cause.MODEL))
+    bench.die(returncode=0)
+    bench.restart()
+    bench.die()
+
+    assert _seconds(bench, TimerKind.BACKOFF) == [0.0, 1.0]
+    assert bench.view.restarts == {"rolled_back": 1, "crashed": 1}
 
 
 def test_one_crash_too_many_fails_the_job(bench: Bench) -> None:

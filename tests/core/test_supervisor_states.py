@@ -54,6 +54,7 @@ REPORTS: dict[str, m.Report] = {
     "scale-moved": m.ScaleMoved(window=1, old=2, new=1),
     "limit-reached": m.LimitReached(window=1, epoch=0, fallbacks=11, action="warn"),
     "quarantined": m.Quarantined(window=1, cause=Cause.DATA, path="q"),
+    "rolled-back": m.RolledBack(window=1, cause=Cause.MODEL),
     "scale-stuck": m.ScaleStuck(window=1, scale=1.0),
     "widened": m.Widened(window=1, module="head", location="model.py:3"),
     "split": m.Split(window=1, parts=2, message="out of memory"),

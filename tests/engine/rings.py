@@ -7,12 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from hypothesis import Phase, settings
 
 from ampd.core.precision import Precision
 from ampd.engine.pipeline import Stage
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Attempt, Outcome, Verdict
 from tests.engine import toy
+
+WHOLE_RUNS = settings(max_examples=15, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+"""For properties of whole runs: an example takes a tenth of a second, so looking for a smaller one takes too long."""
 
 FINITE: dict[str, Any] = {"verdict": Verdict.FINITE, "loss": 1.0, "norm": 1.0, "grad_norm": torch.tensor(1.0)}
 BAD_LOSS: dict[str, Any] = {"verdict": Verdict.NONFINITE, "loss": float("nan"), "norm": float("nan")}

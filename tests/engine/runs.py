@@ -32,8 +32,8 @@ class Run:
         self.writer: Writer
         self.loop, self.writer = make_loop(start, parts, self.orders, self.reports.append)
 
-    def finish(self) -> m.Finished:
-        """Run to the end of the job, or to a stop that was ordered."""
+    def finish(self) -> m.Finished | None:
+        """Run to the end of the job, or to a stop that was ordered; None where it rolls back."""
         try:
             return self.loop.run()
         finally:

@@ -110,3 +110,34 @@ def stop_when_held(run: Run) -> None:
             run.orders.put(m.Stop(save=False))
 
     run.loop._report = hear
+
+
+def test_a_rollback_leaves_what_to_avoid_in_the_journal(tmp_path: Path) -> None:
+    """The run ends without a result; the next worker goes back to the checkpoint and passes over the bad window."""
+    first = Run(tmp_path, job=SHORT, checkpoint={"every_windows": 4}, amp={"on_bad_window": "rollback"}, workload=BadAt(6))
+
+    assert first.finish() is None
+    (avoid,) = [a.applied for a in first.said(m.Applied)]
+    second = Run(
+        tmp_path, job=SHORT, checkpoint={"every_windows": 4}, amp={"on_bad_window": "rollback"},
+        workload=BadAt(6), schedule=[avoid],
+    )  # fmt: skip
+    finished = second.finish()
+
+    assert second.said(m.Ready)[0].window == 4
+    assert finished is not None and finished.result == "completed"
+    counts = second.said(m.Snapshot)[-1].job
+    assert (counts.windows, counts.applied, counts.skipped) == (12, 11, {"model": 1})
+    assert second.losses.count('"skipped":"model"') == 1
+
+
+class BadAt(toy.Toy):
+    """Not finite at one window, whatever the precision."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._bad = next(self.windows(0, number))[0].tensors["x"]
+
+    def loss(self, micro_batch: Any) -> torch.Tensor:
+        loss = super().loss(micro_batch)
+        return loss * float("nan") if torch.equal(micro_batch.tensors["x"], self._bad) else loss

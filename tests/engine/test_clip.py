@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ampd.engine.window import Verdict
 from tests.engine import toy
-from tests.engine.rings import BAD_LOSS, FINITE, Script, attempt_at, stage_of
+from tests.engine.rings import BAD_LOSS, FINITE, WHOLE_RUNS, Script, attempt_at, stage_of
 
 
 def clipped(max_norm: float | None, fill: float, **answer: Any) -> tuple[list[Tensor], Any]:
@@ -28,6 +28,7 @@ def clipped(max_norm: float | None, fill: float, **answer: Any) -> tuple[list[Te
     return [p.grad for p in subject.parts.parameters if p.grad is not None], outcome
 
 
+@WHOLE_RUNS
 @given(fill=st.floats(2.0**-20, 2.0**20, width=32), max_norm=st.floats(1e-6, 1e6))
 def test_clipping_is_torchs_bit_for_bit(fill: float, max_norm: float) -> None:
     """The same coefficient and the same product as clip_grad_norm_ gives, whether it binds or not."""

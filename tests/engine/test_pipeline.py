@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ampd.core.ledger import Ledger
@@ -18,7 +18,7 @@ from ampd.engine.trainer import Trainer
 from ampd.engine.window import Attempt, Outcome
 from ampd.errors import PipelineError
 from tests.engine import toy
-from tests.engine.rings import BAD_LOSS, FINITE, Script, attempt_at, stage_of
+from tests.engine.rings import BAD_LOSS, FINITE, WHOLE_RUNS, Script, attempt_at, stage_of
 
 Entry = tuple[str, Slot, Stage]
 
@@ -69,7 +69,7 @@ def test_within_a_slot_the_given_order_holds() -> None:
     assert trace[:4] == ["+OBSERVE.y", "+OBSERVE.x", "+SHAPE.b", "+SHAPE.a"]
 
 
-@settings(max_examples=8)
+@WHOLE_RUNS
 @given(order=st.permutations(["stats", "clip", "fallback", "scaler", "autocast"]))
 def test_built_in_stages_train_the_same_in_any_order(order: list[str]) -> None:
     """The job file may list stages as it likes: weights and ledger are the same, bit for bit."""

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ampd.core.config import AMPConfig
 from ampd.engine.scale import LossScale
 from tests.engine import toy
+from tests.engine.rings import WHOLE_RUNS
 
 FLAGS = st.lists(st.booleans(), max_size=60)
 UNBOUNDED: dict[str, Any] = {"min_scale": 0.0, "max_scale": float("inf"), "hysteresis": 1}
@@ -57,6 +58,7 @@ def test_the_trajectory_is_gradscalers(
     assert ours == torchs_trajectory(initial, bad_windows, amp)
 
 
+@WHOLE_RUNS
 @given(bad_windows=FLAGS)
 def test_a_whole_trainer_has_gradscalers_trajectory(bad_windows: list[bool]) -> None:
     """Through the pipeline too: real windows with bad gradients move the scale as GradScaler's would move."""

@@ -200,8 +200,11 @@ def test_saving_is_seen_while_it_lasts(desk: Desk) -> None:
 def test_the_loop_does_not_wait_for_the_disk(desk: Desk) -> None:
     """Handing over returns while the writer is still busy with what came before."""
     holding = threading.Event()
-    desk.on_report = lambda _report: None if holding.wait(DEADLINE_SECONDS) else None
 
+    def hold(_report: m.Report) -> None:
+        holding.wait(DEADLINE_SECONDS)
+
+    desk.on_report = hold
     desk.writer.save(SaveTask(window=1, seq=0, state={"w": torch.ones(1)}, keep=2, stall_seconds=0.0))
     desk.rows(*range(50))
 

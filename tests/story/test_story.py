@@ -76,3 +76,18 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost() -> None:
             shutil.copy(job.directory / "journal.jsonl", never_killed.directory)
             assert never_killed.start().ends() == 0
             assert never_killed.losses == job.losses
+
+
+@pytest.mark.timeout(240)
+def test_a_rollback_goes_back_and_passes_over_the_bad_window() -> None:
+    """With on_bad_window = rollback a window that is bad everywhere is met once, and the job completes without it."""
+    with digits_job(windows=120) as job:
+        job.write(amp='dtype = "float32"\non_bad_window = "rollback"', checkpoint="every_windows = 20")
+        daemon = job.start()
+        daemon.runs(30)
+        injected = daemon.ask(p.Inject(fault="nan-loss"))
+        assert daemon.ends() == 0
+
+        assert [event["window"] for event in daemon.said("job.rolled_back")] == [injected.window]
+        assert "119 applied of 120" in daemon.out.read_text()
+        assert job.losses.count('"skipped":"model"') == 1

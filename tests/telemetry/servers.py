@@ -1,4 +1,4 @@
-"""A real Prometheus, a real Alertmanager and a webhook on loopback, for tests. Debian's packages, or a visible skip.
+"""A real Prometheus, a real Alertmanager and a webhook on loopback, for tests; a visible skip without them.
 
     @needs_servers
     def test_something(tmp_path):
@@ -7,9 +7,9 @@
                 server.wait_for_alert("AmpdFallbackSpike", "firing", seconds=30)
                 body = hook.wait_for("AmpdFallbackSpike", seconds=10)
 
-Each is a context manager that returns once its ready endpoint answers and stops its process on the way out. Ports
-are free ones, data goes below the directory that is given, and a server that does not start shows the end of its
-log. `rules_at(directory, scale)` writes the shipped rules, that many times faster.
+Each is a context manager that returns once its ready endpoint answers and stops its process on the way out.
+Ports are free ones, data goes below the directory that is given, and a server that does not start shows the
+end of its log. `rules_at(directory, scale)` writes the shipped rules, that many times faster.
 """
 
 from __future__ import annotations

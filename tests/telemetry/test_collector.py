@@ -104,6 +104,21 @@ def test_counters_go_on_over_a_worker_restart() -> None:
     assert after["ampd_wall_seconds_total", "train"] == 91
 
 
+def test_memory_saved_says_what_it_was_compared_with() -> None:
+    """An estimate cannot pass for a measurement."""
+    samples = Page(views.running()).samples()
+
+    assert samples["ampd_memory_saved_bytes", "float32 window"] == 2_000_000
+    assert ("ampd_memory_saved_bytes", "estimate by dtype") not in samples
+    assert samples["ampd_memory_kept_bytes", "float16"] == 3_000_000
+
+
+@pytest.mark.parametrize(("state", "alive"), [(JobState.RUNNING, 1), (JobState.RECOVERING, 0)])
+def test_a_worker_that_is_gone_is_not_alive(state: JobState, alive: int) -> None:
+    """Its last snapshot stays for its figures, and proves no life."""
+    assert Page(views.running(state=state)).samples()["ampd_ranks_alive",] == alive
+
+
 def test_an_unknown_cause_counts_as_other() -> None:
     """A label outside its closed set makes no series, and sums stay true."""
     counts = Counts(windows=5, skipped={"gremlins": 2, "data": 1, "imps": 2})
@@ -142,14 +157,6 @@ def test_the_newest_checkpoint_of_a_resumed_job_is_the_one_it_resumed_from() -> 
     view = views.running(last_saved=None, ready=views.ready(window=50_000, resumed=True))
 
     assert Page(view).samples()["ampd_last_checkpoint_window",] == 50_000
-
-
-def test_the_page_tells_what_it_cost() -> None:
-    """Own overhead is itself a metric, and grows."""
-    page = Page(views.running())
-    first = page.samples()["ampd_telemetry_seconds_total",]
-
-    assert page.samples()["ampd_telemetry_seconds_total",] > first == 0
 
 
 @settings(max_examples=60, deadline=None)

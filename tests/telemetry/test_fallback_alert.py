@@ -1,4 +1,4 @@
-"""The headline, end to end: fallbacks on a page, a real Prometheus, the shipped rules, a real Alertmanager, a webhook."""
+"""The headline, end to end: fallbacks, a real Prometheus with our rules, a real Alertmanager, a webhook."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import subprocess
 import sys
@@ -109,7 +110,44 @@ def test_stopping_twice_and_updating_a_stopped_bar_do_nothing() -> None:
 
     progress.stop()
     progress.update(at(500, 100))
-    progress.event("too late")
+
+    assert len(stream.getvalue()) == written
+
+
+def test_an_event_after_the_bar_is_still_printed() -> None:
+    """What goes wrong during shutdown is not swallowed with the bar."""
+    progress, stream, _clock = bar()
+    progress.start(at(400, 0))
+    progress.stop()
+
+    progress.event("checkpoint.failed  message=disk full")
+
+    assert stream.getvalue().endswith("checkpoint.failed  message=disk full\n")
+
+
+class Closing(io.StringIO):
+    """A terminal that somebody closes."""
+
+    is_gone = False
+
+    def write(self, text: str) -> int:
+        if self.is_gone:
+            raise OSError(errno.EIO, "Input/output error")
+        return super().write(text)
+
+
+def test_a_terminal_that_goes_away_ends_the_bar_and_not_the_job() -> None:
+    """Closing the window of a foreground job must not kill it through its progress bar."""
+    stream = Closing()
+    progress = Progress(Console(file=stream, force_terminal=True, width=80))
+    progress.start(at(400, 0))
+
+    stream.is_gone = True
+    progress.update(at(440, 40))
+    stream.is_gone = False
+    written = len(stream.getvalue())
+    progress.update(at(480, 80))
+    progress.stop()
 
     assert len(stream.getvalue()) == written
 

@@ -29,7 +29,7 @@ def test_a_finished_run_is_summed_up_in_aligned_lines() -> None:
         "precision       float16 (named in the configuration)",
         "loss scale      32768 (min 1024, mean 33280, max 65536 over 2 windows)",
         "throughput      4.00 windows/s, 128 samples/s, 16384 tokens/s over 100.0 s of training",
-        "memory          resident 537 MB",
+        "memory          peak 537 MB, a micro-batch keeps 2 MB less than in float32 (float32 window)",
         "checkpoint      window 390, 22 MB in 0.50 s (the loop waited 0.12 s), runs/bytes/checkpoints/390",
         "directory       runs/bytes",
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from ampd.core.change import build
 from ampd.core.config import JobConfig
+from ampd.core.kept import Kept, MemorySaved
 from ampd.core.ledger import Counts, Span
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Evaluated, Ready, Saved, Snapshot
@@ -53,7 +54,9 @@ def snapshot(**fields: Any) -> Snapshot:
         "rank": 0, "window": 400, "total_windows": 1200, "epoch": 1, "revision": 1, "precision": Precision.FLOAT16,
         "counts": COUNTS, "job": COUNTS, "span": COUNTS, "span_scale": span(1024.0, 65536.0), "span_loss": span(1.5, 3.5),
         "loss": 1.625, "grad_norm": 0.75, "lr": 1e-3, "scale": 32768.0,
-        "seconds": {"train": 90.0, "data": 10.0, "checkpoint": 0.25}, "memory": {"resident": 512 * 2.0**20},
+        "seconds": {"train": 90.0, "data": 10.0, "checkpoint": 0.25}, "memory": {"peak": 512 * 2.0**20}, "zeros": 0.25,
+        "kept": {"float16": Kept(by_dtype={"float16": 3_000_000}), "float32": Kept(by_dtype={"float32": 5_000_000})},
+        "saved": MemorySaved(bytes=2_000_000, basis="float32 window"),
     }  # fmt: skip
     return Snapshot(**(named | fields))
 

@@ -45,6 +45,18 @@ class Fallback:
         if attempt.resolves is not None:
             return self._settle(attempt.resolves, proceed)
         mark = self._rewind.mark(rng=bool(rungs_of(self.amp, attempt.precision)))
+        try:
+            return self._recover(attempt, mark, proceed)
+        except BaseException:
+            self._rewind.restore_buffers(mark)  # whoever catches it goes on with statistics as they were
+            raise
+
+    def configure(self, config: JobConfig) -> None:
+        """Take over the ladder."""
+        self.amp = config.amp
+
+    def _recover(self, attempt: Attempt, mark: Mark, proceed: Proceed) -> Outcome:
+        """The window's first attempt, and what it leads to."""
         outcome = self._run(self._mending.prepared(attempt), mark, proceed)
         match outcome.verdict:
             case Verdict.FINITE:
@@ -53,10 +65,6 @@ class Fallback:
                 self._rewind.select_buffers(flag_of(outcome), mark)
                 return replace(outcome, mark=mark)
         return self._descend(outcome, mark, proceed)
-
-    def configure(self, config: JobConfig) -> None:
-        """Take over the ladder."""
-        self.amp = config.amp
 
     def _settle(self, failed: Outcome, proceed: Proceed) -> Outcome:
         """Replay a window that turned out bad after the next one: from today's buffers, with that day's randomness."""

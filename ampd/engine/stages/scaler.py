@@ -4,6 +4,9 @@ The guard is the same for float16, bfloat16 and float32: an attempt is FINITE on
 gradients after unscaling are. Judging reads the device once: losses, norm and scale in one small tensor. A deferred attempt
 is judged on the device instead: its flag gates the commit, and the same tensor travels to the host in a letter.
 
+float16 without a scale (`scale_loss = false`) lets small gradients vanish; the share of zeros among them then travels
+with the other figures.
+
 A parked scale: attempts at other precisions neither use nor move the scale, so float16 -> bfloat16 -> float16 goes on
 where it was. A replay never moves it either: one back-off per bad window, however many rungs.
 """
@@ -44,7 +47,8 @@ class Scaler:
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         found = self.scale.unscale(gradients) if scaled else None
         norm = total_norm(gradients)
-        figures = torch.cat((outcome.losses, norm.reshape(1), self.scale.value))
+        vanished = self._vanished(attempt.precision, gradients)
+        figures = torch.cat((outcome.losses, norm.reshape(1), self.scale.value, *vanished))
         if attempt.is_deferred:
             judged = self._defer(outcome, norm, figures)
         else:
@@ -59,6 +63,13 @@ class Scaler:
     def scales(self, precision: Precision) -> bool:
         """Whether an attempt at `precision` has its loss scaled."""
         return precision is Precision.FLOAT16 and self.amp.scale_loss and self.amp.enable_gradient_scaling
+
+    def _vanished(self, precision: Precision, gradients: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """In float16 without a scale: the share of gradients that are zero ((1,) float32); else nothing."""
+        if precision is not Precision.FLOAT16 or self.scales(precision) or not gradients:
+            return ()
+        zeros = torch.stack([(gradient == 0).sum() for gradient in gradients]).sum()
+        return ((zeros / sum(gradient.numel() for gradient in gradients)).reshape(1),)
 
     def configure(self, config: JobConfig) -> None:
         """Take over the factors; a floor or ceiling that moved holds at once."""
@@ -87,8 +98,9 @@ class Scaler:
 
 
 def judge(outcome: Outcome, figures: list[float], *, scaled: bool) -> Outcome:
-    """The verdict from figures on the host: the losses, then norm and scale."""
-    *losses, norm, scale = figures
+    """The verdict from figures on the host: the losses, norm and scale, and the share of zeros where it was taken."""
+    count = outcome.losses.numel()
+    losses, norm, scale = figures[:count], figures[count], figures[count + 1]
     is_finite = math.isfinite(norm) and all(map(math.isfinite, losses))
     return replace(
         outcome,
@@ -96,6 +108,7 @@ def judge(outcome: Outcome, figures: list[float], *, scaled: bool) -> Outcome:
         loss=losses[0] if len(losses) == 1 else sum(losses) / len(losses),
         norm=norm,
         scale=scale if scaled else None,
+        zeros=figures[count + 2] if len(figures) > count + 2 else None,
     )
 
 

@@ -5,8 +5,8 @@ Shapes: B samples, T positions, D width, H heads, E width of a head (D = H * E),
 The plan is that of GPT-2 (pre-norm, tied embedding) with the parts that have since proved themselves: RMS norms,
 rotary positions (Su et al. 2021), norms on queries and keys (Henry et al. 2020), squared ReLU (So et al. 2021).
 Bytes carry less than a tokenizer's words, so the embedding of a position adds two rows chosen by hashes of the last
-two and three bytes: almost no arithmetic, and on the default text the loss after 600 windows falls from 1.46 to
-1.28 nats per byte. The input is summed in float32; matrix products run in autocast's type.
+two and three bytes: almost no arithmetic, and on the default text 600 windows get to 1.28 nats per byte instead of
+1.46 (tables of 8192 and 16384 rows). The input is summed in float32; matrix products run in autocast's type.
 """
 
 from __future__ import annotations
