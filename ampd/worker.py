@@ -24,13 +24,14 @@ from ampd.errors import AmpdError, LinkError
 
 _PR_SET_PDEATHSIG = 1
 _LINK_DRAIN_SECONDS = 10.0
+_ORPHAN_DRAIN_SECONDS = 0.2  # nobody listens any more, and a new daemon waits for our lock
 
 
 def main() -> None:
     """Run one rank to its end."""
     arguments = _arguments()
     link = WorkerLink(arguments.link, arguments.rank)
-    _watch_parent(link.orders)
+    parent = _watch_parent(link.orders)
     link.start()
     link.report(m.Hello(rank=arguments.rank, pid=os.getpid()))
     finished: m.Finished | None
@@ -46,7 +47,7 @@ def main() -> None:
         )
     if finished is not None:
         link.report(finished)
-    link.close(_LINK_DRAIN_SECONDS)
+    link.close(_LINK_DRAIN_SECONDS if os.getppid() == parent else _ORPHAN_DRAIN_SECONDS)
 
 
 def _work(link: WorkerLink) -> m.Finished | None:
@@ -62,8 +63,8 @@ def _work(link: WorkerLink) -> m.Finished | None:
         writer.close()
 
 
-def _watch_parent(orders: queue.SimpleQueue[m.Order]) -> None:
-    """Ask the kernel for SIGUSR1 when the supervisor dies; it may have died before we asked."""
+def _watch_parent(orders: queue.SimpleQueue[m.Order]) -> int:
+    """Ask the kernel for SIGUSR1 when the supervisor dies (it may have died before we asked); returns its pid."""
     parent = os.getppid()
 
     def save_and_leave(_signal: int, _frame: FrameType | None) -> None:
@@ -78,6 +79,7 @@ def _watch_parent(orders: queue.SimpleQueue[m.Order]) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
     if os.getppid() != parent:
         orders.put(m.Stop(save=True))
+    return parent
 
 
 def _arguments() -> argparse.Namespace:

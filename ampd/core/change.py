@@ -17,8 +17,10 @@ from typing import Any
 import msgspec
 
 from ampd.core import keys
-from ampd.core.config import AMPConfig, JobConfig, Section
+from ampd.core.amp import AMPConfig
+from ampd.core.config import JobConfig
 from ampd.core.keys import Key
+from ampd.core.section import Section
 from ampd.errors import ConfigError
 
 

@@ -5,30 +5,15 @@ any other key is fixed for the life of a worker and is refused with what to do i
 mutated: `ampd.core.change` makes the next one from the last. The doc of a key is what `ampctl get --schema`,
 the error messages and the reference page show, so it stands here once.
 
-Defaults that come from elsewhere: the scaler's (65536, 2, 0.5, 2000) are those of torch.amp.GradScaler; AdamW's
-betas and eps are those of torch.optim.AdamW.
+AdamW's default betas and eps are those of torch.optim.AdamW.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import Meta
-
-
-def live(doc: str, *, unit: str = "", **bounds: Any) -> Meta:
-    """Describe a key that can be changed while the job runs."""
-    return Meta(description=doc, extra={"live": True, "unit": unit}, **bounds)
-
-
-def fixed(doc: str, *, unit: str = "", **bounds: Any) -> Meta:
-    """Describe a key that only a restart of the job changes."""
-    return Meta(description=doc, extra={"live": False, "unit": unit}, **bounds)
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the job file: frozen, keyword-only, and no key is ever silently ignored."""
+from ampd.core.amp import AMPConfig
+from ampd.core.section import Section, fixed, live
 
 
 class JobSection(Section, frozen=True, kw_only=True):
@@ -83,108 +68,6 @@ class BatchSection(Section, frozen=True, kw_only=True):
     accumulate: Annotated[
         int, fixed("Micro-batches in a window, that is, in an optimizer update.", unit="micro-batches", ge=1)
     ] = 1
-
-
-class AMPConfig(Section, frozen=True, kw_only=True):
-    """Mixed precision: what a window is attempted at, how its loss is scaled, and what a bad window leads to."""
-
-    enabled: Annotated[bool, live("False trains in float32.")] = True
-    dtype: Annotated[
-        Literal["auto", "float16", "bfloat16", "float32"],
-        live(
-            "Precision of the first attempt; auto takes what the device does natively, the widest range first."
-        ),
-    ] = "auto"
-    require_native: Annotated[bool, live("Refuse a dtype that the device only emulates.")] = False
-    init_scale: Annotated[float, fixed("Loss scale that float16 starts with.", gt=0, le=2.0**40)] = 65536.0
-    growth_factor: Annotated[
-        float, live("Scale grows by this factor after growth_interval good windows.", gt=1, le=65536)
-    ] = 2.0
-    backoff_factor: Annotated[float, live("Scale shrinks by this factor on a bad window.", gt=0, lt=1)] = 0.5
-    growth_interval: Annotated[
-        int, live("Good windows in a row before the scale grows.", unit="windows", ge=1)
-    ] = 2000
-    min_scale: Annotated[float, live("The scale never falls below this.", gt=0, le=2.0**40)] = 1.0
-    max_scale: Annotated[float, live("The scale never grows above this.", gt=0, le=2.0**40)] = 2.0**24
-    hysteresis: Annotated[
-        int, live("Bad windows, not necessarily in a row, before the scale backs off.", unit="windows", ge=1)
-    ] = 1
-    overflow_tolerance: Annotated[
-        float,
-        live(
-            "Share of bad windows since the scale last moved that is put up with before it backs off.",
-            ge=0,
-            lt=1,
-        ),
-    ] = 0.0
-    scale_loss: Annotated[
-        bool, live("False leaves the float16 loss unscaled: small gradients may vanish.")
-    ] = True
-    enable_gradient_scaling: Annotated[
-        bool, live("False switches the scaler off altogether; the guard stays.")
-    ] = True
-    enable_tf32: Annotated[
-        bool, live("TF32 in float32 operations of an attempt; a fallback is always true float32.")
-    ] = True
-    enable_cudnn_benchmark: Annotated[bool, live("Let cuDNN time its algorithms once per input shape.")] = (
-        True
-    )
-    enable_fallback_to_fp32: Annotated[
-        bool, live("Replay a bad window at the ladder's rungs instead of skipping it.")
-    ] = True
-    ladder: Annotated[
-        tuple[Literal["retry", "bfloat16", "float32"], ...],
-        live("Rungs that a bad window is replayed at, in this order.", min_length=1, max_length=3),
-    ] = ("float32",)
-    replay: Annotated[
-        Literal["auto", "sync", "adaptive"],
-        live(
-            "sync: judge each window before the next, one host read. adaptive: none in calm windows, a bad one is replayed one later. auto: adaptive on CUDA with a fused optimizer, else sync."
-        ),
-    ] = "auto"
-    risky_windows: Annotated[
-        int,
-        live(
-            "In adaptive: windows judged at once after start, resume, change, trouble and growth of the scale; 0 for none.",
-            unit="windows",
-            ge=0,
-        ),
-    ] = 16
-    max_fp32_fallbacks: Annotated[
-        int, live("Windows per epoch that may fall back before on_fallback_limit acts.", unit="windows", ge=0)
-    ] = 10
-    on_fallback_limit: Annotated[
-        Literal["warn", "raise_dtype", "pause", "abort"],
-        live("What happens, once an epoch, when the limit is passed."),
-    ] = "warn"
-    on_bad_window: Annotated[
-        Literal["skip", "quarantine", "rollback", "pause", "abort"],
-        live(
-            "What happens after a window that is not finite even in float32; it is never applied. rollback: also go "
-            "back to the last checkpoint and pass over it on the way."
-        ),
-    ] = "skip"
-    track_amp_stats: Annotated[bool, live("Keep the ledger's span of scale and memory figures.")] = True
-    enable_amp_memory_pooling: Annotated[
-        bool,
-        fixed("Cap the CUDA memory of the process at amp_memory_fraction; not an AMP feature, but named so."),
-    ] = False
-    amp_memory_fraction: Annotated[
-        float,
-        fixed("Share of the device's memory that the process may take, where the cap is on.", gt=0, le=1),
-    ] = 0.9
-    clear_gradients_after_step: Annotated[
-        bool, live("Free gradients after each update; else they stay until the next backward.")
-    ] = True
-    sync_batch_norm: Annotated[
-        bool, fixed("Convert BatchNorm to SyncBatchNorm; only with more than one process.")
-    ] = False
-    sync_across_gpus: Annotated[
-        bool, fixed("All processes judge a window together; cannot be off, or they would diverge.")
-    ] = True
-    enable_distributed_accumulation: Annotated[
-        bool, fixed("Accumulate without communication until a window's last micro-batch.")
-    ] = True
 
 
 class OptimSection(Section, frozen=True, kw_only=True):

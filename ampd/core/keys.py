@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ampd.core.config import JobConfig, Section
+from ampd.core.config import JobConfig
+from ampd.core.section import Section
 from ampd.errors import ConfigError
 
 

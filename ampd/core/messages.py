@@ -13,7 +13,21 @@ from ampd.core.faults import Fault
 from ampd.core.kept import Kept, MemorySaved
 from ampd.core.ledger import Cause, Counts, Span
 from ampd.core.orders import (
-    Act, Action, AppliedAction, Avoid, Checkpoint, Configure, Inject, Leave, Message, Order, Pause, Reset, Resume, Start, Stop,
+    Act,
+    Action,
+    AppliedAction,
+    Avoid,
+    Checkpoint,
+    Configure,
+    Inject,
+    Leave,
+    Message,
+    Order,
+    Pause,
+    Reset,
+    Resume,
+    Start,
+    Stop,
 )  # fmt: skip
 from ampd.core.precision import Capability, Choice, Precision
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from ampd.core.config import AMPConfig
+from ampd.core.amp import AMPConfig
 from ampd.core.precision import Capability, Precision
 
 

@@ -7,7 +7,8 @@ import sys
 
 import torch
 
-from ampd.core.config import AMPConfig, DeviceSection
+from ampd.core.amp import AMPConfig
+from ampd.core.config import DeviceSection
 from ampd.core.precision import Capability, Precision
 from ampd.errors import ConfigError
 

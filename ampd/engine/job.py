@@ -18,6 +18,7 @@ from ampd.engine.boundary import Boundary
 from ampd.engine.device import cap_memory, capability_of, choose_device, prepare_process
 from ampd.engine.feed import Feed
 from ampd.engine.loop import Loop
+from ampd.engine.stages.autocast import TORCH_DTYPE
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Outcome, Window
 from ampd.engine.writer import QuarantineTask, Writer
@@ -56,7 +57,7 @@ def make_loop(
     else:
         trainer.probe(_first_window(parts))
     writer.start(position["row_bytes"])
-    _warn_of_emulation(trainer, report)
+    warn_of_emulation(trainer, report)
     report(_ready(trainer, boundary, position["window"], resumed=state is not None))
     return Loop(trainer, boundary, writer, orders, report, position["window"]), writer
 
@@ -109,12 +110,10 @@ def _ready(trainer: Trainer, boundary: Boundary, window: int, *, resumed: bool) 
     )  # fmt: skip
 
 
-def _warn_of_emulation(trainer: Trainer, report: Report) -> None:
+def warn_of_emulation(trainer: Trainer, report: Report) -> None:
     """A dtype named by hand that the device only emulates: say once what it costs, measured on a matrix product."""
     if trainer.choice.is_native:
         return
-    from ampd.engine.stages.autocast import TORCH_DTYPE
-
     device = trainer.parts.device
     slower = _product_seconds(TORCH_DTYPE[trainer.precision], device) / _product_seconds(
         torch.float32, device

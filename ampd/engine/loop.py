@@ -46,7 +46,9 @@ class Loop:
         self._orders = orders
         self._report = report
         self._watch = Stopwatch()
-        self._telemetry = Telemetry(trainer, writer, report, self._watch)
+        self._telemetry = Telemetry(
+            trainer, writer.rows, report, self._watch, base=trainer.ledger.job.copy()
+        )
         self._wanted_saves: list[str] = []
         self._stop: m.Stop | None = None
 

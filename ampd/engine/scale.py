@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ampd.core.config import AMPConfig
+from ampd.core.amp import AMPConfig
 
 
 class LossScale:

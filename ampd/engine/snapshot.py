@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -14,7 +14,6 @@ from ampd.core.ledger import Counts, WindowRecord
 from ampd.engine.device import memory_in_use
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
-from ampd.engine.writer import Writer
 
 _PUSH_SECONDS = 0.2  # at least 4 a second are promised
 
@@ -23,14 +22,15 @@ class Telemetry:
     """Turns window records into rows, events and snapshots; for the loop's thread."""
 
     def __init__(
-        self, trainer: Trainer, writer: Writer, report: Callable[[m.Report], None], watch: Stopwatch
-    ) -> None:
+        self, trainer: Trainer, rows: Callable[[Sequence[WindowRecord]], None],
+        report: Callable[[m.Report], None], watch: Stopwatch, *, base: Counts,
+    ) -> None:  # fmt: skip
         self.figures: dict[str, float] = {}
         self._trainer = trainer
-        self._writer = writer
+        self._keep_rows = rows
         self._report = report
         self._watch = watch
-        self._base: Counts = trainer.ledger.job.copy()
+        self._base = base  # the job's counts before this process
         self._rows: list[WindowRecord] = []
         self._last: WindowRecord | None = None
         self._last_finite: WindowRecord | None = None
@@ -65,9 +65,9 @@ class Telemetry:
             self.push(window, revision)
 
     def flush(self) -> None:
-        """Hand the rows so far to the writer."""
+        """Hand over the rows so far."""
         if self._rows:
-            self._writer.rows(self._rows)
+            self._keep_rows(self._rows)
             self._rows = []
 
     def push(self, window: int, revision: int) -> None:

@@ -31,8 +31,8 @@ from ampd.engine.execute import clear_gradients
 from ampd.engine.inject import Injector
 from ampd.engine.optim import can_be_gated, gated_step
 from ampd.engine.pipeline import Configurable, Resettable, Settling
-from ampd.engine.rates import Rates, Schedule
 from ampd.engine.probe import is_finite_at
+from ampd.engine.rates import Rates, Schedule
 from ampd.engine.stages.autocast import forward_context
 from ampd.engine.stages.scaler import settle
 from ampd.engine.window import Attempt, Outcome, Verdict, Window, flag_of

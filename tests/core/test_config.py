@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from ampd.core.config import AMPConfig, BatchSection, JobConfig, Section
+from ampd.core.amp import AMPConfig
+from ampd.core.config import BatchSection, JobConfig
 from ampd.core.keys import table, value_of
+from ampd.core.section import Section
 from ampd.errors import ConfigError
 from tests.core.jobs import job
 

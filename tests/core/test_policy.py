@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ampd.core.config import AMPConfig
+from ampd.core.amp import AMPConfig
 from ampd.core.policy import Calm, FallbackBudget, raise_dtype
 from ampd.core.precision import Capability, Precision
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.engine import toy
-
 from ampd.core import messages as m
 from ampd.engine.assembly import equip
 from ampd.engine.job import make_loop
 from ampd.engine.loop import Loop
 from ampd.engine.writer import Writer
+from tests.engine import toy
 
 
 class Run:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.engine import toy
 
 DEFERRED: dict[str, Any] = {"dtype": "float16", "replay": "adaptive", "risky_windows": 0, "init_scale": 128.0}

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from tests.engine import toy
-from tests.engine.runs import Run
 
 from ampd.core import messages as m
 from ampd.engine import checkpoint
+from tests.engine import toy
+from tests.engine.runs import Run
 
 SHORT: dict[str, Any] = {"windows": 12}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from tests.engine import toy
 
 PRECISIONS = ["float16", "bfloat16"]

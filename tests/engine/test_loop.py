@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.engine import toy
-from tests.engine.runs import Run, act_at
-
 from ampd.core import messages as m
+from tests.engine.runs import Run, act_at
 
 HOUR = {"windows": 40}
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.engine import toy
 from torch import Tensor, nn
 
 from ampd.core import messages as m
 from ampd.engine.assembly import equip
 from ampd.engine.device import capability_of
 from ampd.engine.trainer import Trainer
+from tests.engine import toy
 
 FLOAT16: dict[str, Any] = {"dtype": "float16", "init_scale": 128.0}
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.engine import toy
 from torch import Tensor
 
 from ampd.core.precision import Capability, Precision
 from ampd.engine.assembly import equip
 from ampd.engine.trainer import Trainer
+from tests.engine import toy
 
 NATIVE = Capability(device="GPU", native=(Precision.FLOAT16, Precision.BFLOAT16))
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ampd.core.config import AMPConfig
+from ampd.core.amp import AMPConfig
 from ampd.engine.scale import LossScale
 from tests.engine import toy
 from tests.engine.rings import WHOLE_RUNS

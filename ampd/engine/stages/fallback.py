@@ -17,7 +17,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from ampd.core.config import AMPConfig, JobConfig
+from ampd.core.amp import AMPConfig
+from ampd.core.config import JobConfig
 from ampd.core.ledger import Cause
 from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
