@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from msgspec import Meta
+
 from ampd.core.amp import AMPConfig
 from ampd.core.section import Section, fixed, live
 

@@ -46,8 +46,8 @@ class Governed(Protocol):
         ...
 
     @property
-    def choice(self) -> Choice:
-        """That, with its reason."""
+    def choice(self) -> Choice | None:
+        """That, with its reason, as soon as it is known."""
         ...
 
     @property

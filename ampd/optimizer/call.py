@@ -44,7 +44,7 @@ class Call(MicroBatch):
             )
         tensors = tuple(tensors_in((data, target)))
         sizes = {tensor.shape[0] if tensor.ndim else 0 for tensor in tensors}
-        samples = next((tensor.shape[0] for tensor in tensors if tensor.ndim), 1)
+        samples = max(1, next((tensor.shape[0] for tensor in tensors if tensor.ndim), 1))
         return cls(
             tensors={str(index): tensor for index, tensor in enumerate(tensors)}, samples=samples, whole=samples,
             inputs=(data, target), criterion=criterion, is_divisible=sizes == {samples},

@@ -152,6 +152,19 @@ def test_a_workload_with_many_figures_shows_the_first_sixteen_for_good() -> None
     assert page.samples()["ampd_telemetry_readings_left_out", "bound"] == 10
 
 
+@pytest.mark.parametrize("name", ["", "two words", 'quo"te', "line\nbreak", "x" * 65, "\u202egpj.exe"])
+def test_a_figure_whose_name_is_no_name_is_left_out_and_counted(name: str) -> None:
+    """Labels are for machines: a name with spaces, quotes or tricks in it goes to the log and not to Prometheus."""
+    page = Page(
+        views.running(last_evaluated=Evaluated(window=1, figures={name: 1.0, "loss": 2.0}, seconds=1.0))
+    )
+
+    figures = {key: value for key, value in page.samples().items() if key[0] == "ampd_evaluated_figure"}
+
+    assert figures == {("ampd_evaluated_figure", "loss"): 2.0}
+    assert page.samples()["ampd_telemetry_readings_left_out", "bound"] == 1
+
+
 def test_the_newest_checkpoint_of_a_resumed_job_is_the_one_it_resumed_from() -> None:
     """Else a job resumed at window 50000 would look as if it had saved nothing for 50000 windows."""
     view = views.running(last_saved=None, ready=views.ready(window=50_000, resumed=True))

@@ -133,6 +133,21 @@ async def _until(client: httpx.AsyncClient, line: str) -> str:
     return page
 
 
+def test_a_flood_of_connections_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle connections must not use up the files that the supervisor may have open."""
+    monkeypatch.setattr(http, "_MOST_CONNECTIONS", 3)
+
+    async def question(client: httpx.AsyncClient) -> int:
+        idle = [await asyncio.open_connection(client.base_url.host, client.base_url.port) for _ in range(3)]
+        answer = await client.get("/healthz")
+        for _reader, writer in idle:
+            writer.close()
+            await writer.wait_closed()
+        return answer.status_code
+
+    assert ask(views.running(), question) == 503
+
+
 def test_the_page_tells_what_pages_have_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     """Own overhead is itself a metric: 0 on the first page, and the cost of the pages before on any other."""
     monkeypatch.setattr(http, "LEAST_SECONDS", 0)
