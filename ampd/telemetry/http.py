@@ -99,7 +99,7 @@ class MetricsServer:
         wait = self._built + LEAST_SECONDS - time.monotonic()
         if wait <= 0:
             self._build()
-        elif False:
+        elif self._due is None and self._server is not None:
             self._due = asyncio.get_running_loop().call_later(wait, self._build)
 
     def _build(self) -> None:
