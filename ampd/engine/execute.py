@@ -38,7 +38,7 @@ class Execute:
 
     def _run(self, attempt: Attempt, micro_batch: MicroBatch, weight: float = 1.0) -> Tensor:
         """Forward and backward of a micro-batch that counts `weight` of a micro-batch; returns its mean loss."""
-        on_device = micro_batch.to(self.device)
+        on_device = micro_batch if self.device.type == "cpu" else micro_batch.to(self.device)
         with attempt.forward_context():
             loss = self.workload.loss(on_device)
         share = loss if weight == 1.0 else loss * weight

@@ -46,9 +46,7 @@ class Loop:
         self._orders = orders
         self._report = report
         self._watch = Stopwatch()
-        self._telemetry = Telemetry(
-            trainer, writer.rows, report, self._watch, base=trainer.ledger.job.copy()
-        )
+        self._telemetry = Telemetry(trainer, writer.rows, report, self._watch, base=trainer.ledger.job.copy())
         self._wanted_saves: list[str] = []
         self._stop: m.Stop | None = None
 
@@ -114,8 +112,8 @@ class Loop:
             or window >= self._trainer.total_windows
             or window % self._trainer.parts.workload.windows_per_epoch == 0
             or window % config.checkpoint.every_windows == 0
-            or bool(config.evaluate.every_windows)
-            and window % config.evaluate.every_windows == 0
+            or (bool(config.evaluate.every_windows)
+            and window % config.evaluate.every_windows == 0)
         )
 
     def _do_what_is_due(self) -> None:

@@ -42,7 +42,8 @@ class Mending:
 
     def prepared(self, attempt: Attempt) -> Attempt:
         """A first attempt with what was learned: its split, and float32 where the loss function needs it."""
-        attempt = replace(attempt, split=self.split)
+        if self.split != attempt.split:
+            attempt = replace(attempt, split=self.split)
         if self._overrides.covers_loss and attempt.precision is Precision.FLOAT16:
             return replace(attempt, precision=Precision.FLOAT32)
         return attempt

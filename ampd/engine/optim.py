@@ -8,11 +8,14 @@ from ampd.core.config import OptimSection
 
 
 def build_optimizer(section: OptimSection, model: nn.Module) -> optim.Optimizer:
-    """AdamW or SGD over the model's trainable parameters, in two groups: matrices decay, vectors and scalars do not."""
+    """AdamW or SGD over the model's trainable parameters, in two groups: matrices decay, vectors and scalars do not.
+
+    The groups say which they are (`decays`), since a live weight decay of 0 must not make them alike for good.
+    """
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": section.weight_decay},
-        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": section.weight_decay, "decays": True},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0, "decays": False},
     ]
     groups = [group for group in groups if group["params"]]
     if section.name == "sgd":
@@ -41,5 +44,5 @@ def set_rates(optimizer: optim.Optimizer, lr: float | Tensor, section: OptimSect
     """Put the window's rate and the live weight decay into every group."""
     for group in optimizer.param_groups:
         group["lr"] = lr
-        if group["weight_decay"]:
+        if group["decays"]:
             group["weight_decay"] = section.weight_decay

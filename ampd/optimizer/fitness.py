@@ -59,4 +59,5 @@ def _check_parameters(model: nn.Module, optimizer: optim.Optimizer) -> torch.dev
         raise WorkloadError(
             f"parameters are on {' and '.join(devices)}; a step trains a model that is on one device"
         )
-    return parameters[0].device
+    device: torch.device = parameters[0].device
+    return device

@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import overload
+from typing import Any, overload
 
 from torch import nn, optim
 
@@ -100,12 +100,16 @@ class Pairs:
         """Where faults are armed for the present pair."""
         return self._trainer.injector
 
-    def configure(self, config: JobConfig) -> None:
-        """Take over a configuration in all pairs; raises ConfigError with nothing changed."""
+    def check(self, config: JobConfig) -> None:
+        """Raise ConfigError where `configure` would."""
         refuse_foreign(change.differences(self.config, config))
         refuse_unfit(config.amp)
         for pair in self._all():
             pair.trainer.choose(config)
+
+    def configure(self, config: JobConfig) -> None:
+        """Take over a configuration in all pairs; raises ConfigError with nothing changed."""
+        self.check(config)
         for pair in self._all():
             pair.trainer.configure(config)
         self.config = config
@@ -127,9 +131,10 @@ class Pairs:
         """The pair, unless its model was moved to another device since."""
         try:
             pair = self._pairs[optimizer][model]
-        except (KeyError, TypeError):  # TypeError: no such thing can be referenced weakly; it is refused by name
+        except (KeyError, TypeError):  # TypeError: what cannot be referenced weakly is refused by name
             return None
-        return pair if pair.trainer.parts.parameters[0].device == pair.trainer.parts.device else None
+        parts = pair.trainer.parts
+        return pair if next(iter(parts.parameters)).device == parts.device else None
 
     def _set_aside(self) -> None:
         if self.current is not None:
@@ -137,16 +142,17 @@ class Pairs:
 
     def _made(self, model: nn.Module, optimizer: optim.Optimizer) -> Pair:
         device = device_of(model, optimizer)
+        trained: Any = weakref.proxy(
+            model
+        )  # a proxy is callable as what it stands for, which its type cannot say
+        workload = CallWorkload(trained)
         cap_memory(self.config.amp, device)
-        workload = CallWorkload(weakref.proxy(model))
         stepped: optim.Optimizer = weakref.proxy(optimizer)
         parts = outfit(
             self.config, workload, device, self._report, optimizer=stepped,
             parameters=Optimized(stepped), ledger=self.ledger,
         )  # fmt: skip
-        trainer = Trainer(
-            self.config, parts, capability_of(device), UNKNOWN_TOTAL, rates=OwnRates(stepped)
-        )
+        trainer = Trainer(self.config, parts, capability_of(device), UNKNOWN_TOTAL, rates=OwnRates(stepped))
         warn_of_emulation(trainer, self._report)
         telemetry = Telemetry(trainer, lambda _rows: None, self._report, self.watch, base=Counts())
         return Pair(trainer=trainer, workload=workload, telemetry=telemetry)

@@ -11,7 +11,6 @@ back to, must not hold its caller (`pause`), and returns the verdict of this ste
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -126,5 +125,5 @@ def refuse_foreign(moved: tuple[Difference, ...]) -> None:
             )  # fmt: skip
 
 
-def _fields_of_level(level: OptimizationLevel) -> Mapping[str, Any]:
+def _fields_of_level(level: OptimizationLevel) -> dict[str, Any]:
     return {path.removeprefix("amp."): value for path, value in change.preset(level).items()}

@@ -13,7 +13,23 @@ _SEEDS = (
     b'{"v":1,"id":"0123456789","command":{"op":"status"}}',
     b'{"v":1,"id":"0123456789","command":{"op":"inject","fault":"overflow","windows":2}}',
 )
-_PIECES = (b"{", b"}", b"[", b"]", b'"', b":", b",", b"null", b"1e999", b"-0", b"NaN", b"\\ud800", b"\xff", b'"op"', b"[" * 3000)
+_PIECES = (
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b'"',
+    b":",
+    b",",
+    b"null",
+    b"1e999",
+    b"-0",
+    b"NaN",
+    b"\\ud800",
+    b"\xff",
+    b'"op"',
+    b"[" * 3000,
+)
 
 
 def case(seed: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 
 import torch
+
+from ampd.core import messages as m
 from tests.engine import toy
 
 NAME = "engine-faults"
@@ -27,14 +29,16 @@ def case(seed: int) -> None:
         },
         clip={"max_norm": draw.choice([None, 0.1])},
     )
-    kinds = ("overflow", "nan-loss", "nan-grad")
+    kinds: tuple[m.Fault, ...] = ("overflow", "nan-loss", "nan-grad")
     faults = {number: draw.choice(kinds) for number in range(_WINDOWS) if draw.random() < 0.3}
 
     records = toy.run(subject, range(_WINDOWS), faults)
 
     assert [r.window for r in records] == list(range(_WINDOWS))
     assert {r.window for r in records if r.skipped} == {n for n, kind in faults.items() if kind != "overflow"}
-    assert all(torch.isfinite(t).all() for t in (*subject.parts.model.parameters(), *subject.parts.model.buffers()))
+    assert all(
+        torch.isfinite(t).all() for t in (*subject.parts.model.parameters(), *subject.parts.model.buffers())
+    )
     steps = {float(entry["step"]) for entry in subject.parts.optimizer.state.values()}
     assert steps == {float(subject.ledger.job.applied)}, (steps, subject.ledger.job)
     low = subject.config.amp.min_scale

@@ -108,9 +108,9 @@ class Daemon:
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def ends(self) -> int:
-        """Wait for the exit code."""
-        return self.process.wait(timeout=PATIENCE_SECONDS)
+    def ends(self, patience: float = PATIENCE_SECONDS) -> int:
+        """Wait for the exit code, for `patience` seconds at most."""
+        return self.process.wait(timeout=patience)
 
     def clean(self) -> None:
         """Leave no process behind, whatever the test did."""

@@ -25,14 +25,23 @@ class Run:
         self.reports: list[m.Report] = []
         self.orders = toy.orders()
         config = toy.config(**{k: dict(v) for k, v in sections.items()})
-        start = m.Start(config=config, directory=str(directory), schedule=tuple(schedule), pending=tuple(pending))
-        parts = equip(config, workload or toy.Toy(), toy.CPU, self.reports.append)
+        start = m.Start(
+            config=config, directory=str(directory), schedule=tuple(schedule), pending=tuple(pending)
+        )
+        self.workload: Any = workload or toy.Toy()
+        parts = equip(config, self.workload, toy.CPU, self.reports.append)
         self.loop: Loop
         self.writer: Writer
         self.loop, self.writer = make_loop(start, parts, self.orders, self.reports.append)
 
-    def finish(self) -> m.Finished | None:
-        """Run to the end of the job, or to a stop that was ordered; None where it rolls back."""
+    def finish(self) -> m.Finished:
+        """Run to the end of the job, or to a stop that was ordered."""
+        finished = self.leave()
+        assert finished is not None, "the run rolled back"
+        return finished
+
+    def leave(self) -> m.Finished | None:
+        """Run until the worker would leave; None where it rolls back."""
         try:
             return self.loop.run()
         finally:
@@ -50,4 +59,6 @@ class Run:
 
 def act_at(window: int, action: m.Action, seq: int = 1) -> m.AppliedAction:
     """An action of a journal."""
-    return m.AppliedAction(seq=seq, window=window, revision=seq + 1, action=action, request_id=f"request-{seq}")
+    return m.AppliedAction(
+        seq=seq, window=window, revision=seq + 1, action=action, request_id=f"request-{seq}"
+    )

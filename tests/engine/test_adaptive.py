@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ampd.core import messages as m
 from tests.engine import toy
 
 DEFERRED: dict[str, Any] = {"dtype": "float16", "replay": "adaptive", "risky_windows": 0, "init_scale": 128.0}
@@ -47,8 +48,9 @@ def test_a_late_replay_follows_its_successor() -> None:
     late = toy.trainer(toy.Toy(dropout=0.0), amp=DEFERRED, **options)
     records = toy.run(late, range(3), {1: "overflow"})
     swapped = toy.trainer(toy.Toy(dropout=0.0), amp=SYNC, **options)
-    for number, fault in ((0, None), (2, None), (1, "overflow")):
-        toy.run(swapped, range(number, number + 1), {number: fault} if fault else None)
+    faults: dict[int, m.Fault] = {1: "overflow"}
+    for number in (0, 2, 1):
+        toy.run(swapped, range(number, number + 1), faults)
 
     assert records[1].clipped
     ours, theirs = toy.state_bytes(late), toy.state_bytes(swapped)

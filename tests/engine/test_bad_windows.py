@@ -114,9 +114,15 @@ def stop_when_held(run: Run) -> None:
 
 def test_a_rollback_leaves_what_to_avoid_in_the_journal(tmp_path: Path) -> None:
     """The run ends without a result; the next worker goes back to the checkpoint and passes over the bad window."""
-    first = Run(tmp_path, job=SHORT, checkpoint={"every_windows": 4}, amp={"on_bad_window": "rollback"}, workload=BadAt(6))
+    first = Run(
+        tmp_path,
+        job=SHORT,
+        checkpoint={"every_windows": 4},
+        amp={"on_bad_window": "rollback"},
+        workload=BadAt(6),
+    )
 
-    assert first.finish() is None
+    assert first.leave() is None
     (avoid,) = [a.applied for a in first.said(m.Applied)]
     second = Run(
         tmp_path, job=SHORT, checkpoint={"every_windows": 4}, amp={"on_bad_window": "rollback"},
@@ -125,7 +131,7 @@ def test_a_rollback_leaves_what_to_avoid_in_the_journal(tmp_path: Path) -> None:
     finished = second.finish()
 
     assert second.said(m.Ready)[0].window == 4
-    assert finished is not None and finished.result == "completed"
+    assert finished.result == "completed"
     counts = second.said(m.Snapshot)[-1].job
     assert (counts.windows, counts.applied, counts.skipped) == (12, 11, {"model": 1})
     assert second.losses.count('"skipped":"model"') == 1

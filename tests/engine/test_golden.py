@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ampd.core import messages as m
 from tests.engine import toy
 
 PRECISIONS = ["float16", "bfloat16"]
@@ -11,7 +12,8 @@ PRECISIONS = ["float16", "bfloat16"]
 
 def test_fallback_equals_float32_from_the_start() -> None:
     """Windows that overflow in float16 end as if they had been float32, with dropout, BatchNorm and accumulation."""
-    clip, every = {"max_norm": 0.5}, dict.fromkeys(range(6), "overflow")
+    clip = {"max_norm": 0.5}
+    every: dict[int, m.Fault] = dict.fromkeys(range(6), "overflow")
 
     fell = toy.trainer(amp={"dtype": "float16"}, clip=clip)
     records = toy.run(fell, range(6), every)

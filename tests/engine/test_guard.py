@@ -114,16 +114,18 @@ def test_a_bad_batch_leaves_weights_untouched(dtype: str, optimizer: dict[str, A
     assert toy.state_bytes(subject) == before
 
 
+@pytest.mark.parametrize("replay", ["sync", "adaptive"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("factor", [1e5, math.inf])
 @pytest.mark.parametrize("fallback", [True, False])
-def test_evaluation_is_finite_after_any_overflow(dtype: str, factor: float, fallback: bool) -> None:
-    """BatchNorm's running statistics never keep what a bad attempt made of them."""
-    subject = toy.trainer(
-        Spoiled({1}, factor), amp={**CALM, "dtype": dtype, "enable_fallback_to_fp32": fallback}
-    )
+def test_evaluation_is_finite_after_any_overflow(
+    dtype: str, factor: float, fallback: bool, replay: str
+) -> None:
+    """BatchNorm's running statistics never keep what a bad attempt made of them, whenever it is judged."""
+    amp = {**CALM, "dtype": dtype, "enable_fallback_to_fp32": fallback, "replay": replay, "risky_windows": 0}
+    subject = toy.trainer(Spoiled({1}, factor), amp=amp)
 
-    toy.run(subject, range(3))
+    toy.run(subject, range(4))
 
     assert math.isfinite(subject.evaluate()["loss"])
     assert all(bool(b.isfinite().all()) for b in subject.parts.model.buffers())
@@ -342,5 +344,7 @@ def test_a_limit_that_is_lowered_acts_where_windows_are_judged_late(tmp_path: An
 
     run = Run(tmp_path, job={"windows": 8}, amp=amp, schedule=schedule)
 
-    assert run.finish().result == "completed"
+    finished = run.finish()
+
+    assert finished is not None and finished.result == "completed"
     assert [a.applied.author for a in run.said(m.Applied)] == ["", "", "policy"]

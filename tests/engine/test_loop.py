@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from torch import Tensor
+
 from ampd.core import messages as m
+from ampd.engine.window import MicroBatch
 from tests.engine.runs import Run, act_at
 
 HOUR = {"windows": 40}
@@ -62,7 +66,9 @@ def test_the_journal_repeats_changes_at_their_windows(tmp_path: Path) -> None:
     ]
     whole = Run(tmp_path / "whole", job=HOUR, amp=amp, schedule=schedule)
     whole.finish()
-    crashed = Run(tmp_path / "crashed", job=HOUR, amp=amp, schedule=schedule, checkpoint={"every_windows": 14})
+    crashed = Run(
+        tmp_path / "crashed", job=HOUR, amp=amp, schedule=schedule, checkpoint={"every_windows": 14}
+    )
     stop_at(crashed, 20, save=False)
     crashed.finish()
     again = Run(tmp_path / "crashed", job=HOUR, amp=amp, schedule=schedule, checkpoint={"every_windows": 14})
@@ -82,7 +88,10 @@ def test_new_actions_wait_for_the_repeated_history(tmp_path: Path) -> None:
 
     run.finish()
 
-    assert [(a.applied.seq, a.applied.window, a.applied.revision) for a in run.said(m.Applied)] == [(1, 5, 2), (2, 5, 3)]
+    assert [(a.applied.seq, a.applied.window, a.applied.revision) for a in run.said(m.Applied)] == [
+        (1, 5, 2),
+        (2, 5, 3),
+    ]
 
 
 def test_pausing_holds_and_resuming_changes_nothing(tmp_path: Path) -> None:
@@ -126,20 +135,14 @@ def test_evaluation_leaves_no_trace(tmp_path: Path) -> None:
 
 def stop_at(run: Run, window: int, *, save: bool = True) -> None:
     """Order a stop that arrives while `window - 1` is running."""
-    run.loop._trainer.parts.workload.loss = StopInside(run, window, save=save)
+    loss: Callable[[MicroBatch], Tensor] = run.workload.loss
 
+    def stopping(micro_batch: MicroBatch) -> Tensor:
+        if run.loop.window == window - 1 and run.orders.empty():
+            run.orders.put(m.Stop(save=save))
+        return loss(micro_batch)
 
-class StopInside:
-    """A loss that orders a stop when its window comes."""
-
-    def __init__(self, run: Run, window: int, *, save: bool) -> None:
-        self._run, self._window, self._save = run, window, save
-        self._loss = run.loop._trainer.parts.workload.loss
-
-    def __call__(self, micro_batch):
-        if self._run.loop.window == self._window - 1 and self._run.orders.empty():
-            self._run.orders.put(m.Stop(save=self._save))
-        return self._loss(micro_batch)
+    run.workload.loss = stopping
 
 
 def saved_files(run: Run) -> dict[str, object]:

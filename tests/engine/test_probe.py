@@ -19,9 +19,10 @@ class Overflowing(toy.Toy):
     """Not finite where matrix products are not float32."""
 
     def loss(self, micro_batch: Any) -> Tensor:
-        predicted = self.model(micro_batch.tensors["x"])
+        predicted: Tensor = self.model(micro_batch.tensors["x"])
         big = (predicted.float() * 0 + 1e30).to(predicted.dtype)
-        return (big * 1e10 * 0).float().mean() + super().loss(micro_batch)
+        overflow: Tensor = (big * 1e10 * 0).float().mean()
+        return overflow + super().loss(micro_batch)
 
 
 def test_a_finite_probe_keeps_the_choice_and_changes_nothing() -> None:

@@ -228,6 +228,18 @@ def test_a_full_disk_keeps_rows(desk: Desk) -> None:
     assert [saved.window for saved in desk.said(m.Saved)] == [6]
 
 
+def test_a_checkpoint_tries_rows_that_were_kept_again(desk: Desk) -> None:
+    """With room again, the next checkpoint has them on disk before it, without waiting for another row."""
+    with full_beyond(10):
+        desk.rows(0)
+        until(lambda: bool(desk.said(m.Warned)), "a warning of the full disk")
+
+    desk.save(1)
+
+    assert desk.written == [0]
+    assert [saved.window for saved in desk.said(m.Saved)] == [1]
+
+
 def test_no_checkpoint_while_rows_are_behind(desk: Desk) -> None:
     """It would name a length that the file does not have."""
     with full_beyond(10):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -76,10 +76,12 @@ def trainer(workload: Any = None, **sections: dict[str, Any]) -> Trainer:
 
 def window(number: int, workload: Any = None, epoch: int = 0) -> Window:
     """The toy's window at position `number` of an epoch."""
-    return Window(number=number, epoch=epoch, micro_batches=next((workload or Toy()).windows(epoch, number % 8)))
+    return Window(
+        number=number, epoch=epoch, micro_batches=next((workload or Toy()).windows(epoch, number % 8))
+    )
 
 
-def run(subject: Trainer, numbers: range, faults: dict[int, m.Fault] | None = None) -> list[WindowRecord]:
+def run(subject: Trainer, numbers: range, faults: Mapping[int, m.Fault] | None = None) -> list[WindowRecord]:
     """Train some windows, with faults injected into those that are named; returns when all are settled."""
     records: list[WindowRecord] = []
     for number in numbers:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.story.jobs import digits_job
-from tests.telemetry.servers import alertmanager, needs_servers, prometheus, rules_at, webhook
 
 from ampd.core import protocol as p
+from tests.story.jobs import digits_job
+from tests.telemetry.servers import alertmanager, needs_servers, prometheus, rules_at, webhook
 
 SCALE = 60
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from tests.daemon.daemons import until
-from tests.story.jobs import digits_job, metrics_of
 
 from ampd.core import protocol as p
+from tests.daemon.daemons import until
+from tests.story.jobs import digits_job, metrics_of
 
 FALLBACKS = 'ampd_fp32_fallbacks_total{cause="forward"}'
 
@@ -32,7 +32,10 @@ def test_one_job_end_to_end() -> None:
         stats = daemon.ask(p.Stats()).result
         assert stats["span"]["fp32_fallbacks"] == {"forward": 3}
         daemon.ask(p.Reset(what="stats"))
-        until("an empty span", lambda: daemon.ask(p.Stats()).result["span"]["fp32_fallbacks"] in ({}, {"forward": 0}))
+        until(
+            "an empty span",
+            lambda: daemon.ask(p.Stats()).result["span"]["fp32_fallbacks"] in ({}, {"forward": 0}),
+        )
         assert daemon.ask(p.Stats()).result["job"]["fp32_fallbacks"] == {"forward": 3}
         assert metrics_of(daemon)[FALLBACKS] == 3.0
 
@@ -40,19 +43,19 @@ def test_one_job_end_to_end() -> None:
         assert saved["bytes"] > 0
         stopped = daemon.ask(p.Stop())
         assert stopped.result == {"state": "stopped", "saved": True}
-        assert daemon.ends() == 0
+        assert daemon.ends(120) == 0
         assert 0 < stopped.window < 400, "the job was stopped in the middle"
 
         resumed = job.start()
         ready = resumed.hears("worker.became_ready")
         assert (ready["resumed"], ready["window"], ready["revision"]) == (True, stopped.window, 2)
-        assert resumed.ends() == 0
+        assert resumed.ends(120) == 0
         assert "400 applied of 400" in resumed.out.read_text()
 
         with digits_job(windows=400) as never_stopped:
             never_stopped.directory.mkdir()
             shutil.copy(job.directory / "journal.jsonl", never_stopped.directory)
-            assert never_stopped.start().ends() == 0
+            assert never_stopped.start().ends(120) == 0
             assert never_stopped.losses == job.losses
             assert len(job.losses.splitlines()) == 400
 
@@ -69,12 +72,12 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost() -> None:
         daemon.ask(p.Set(changes={"dtype": "bfloat16"}))
         os.kill(int(daemon.said("worker.started")[-1]["pid"]), signal.SIGKILL)
         daemon.hears("worker.became_ready", count=2)
-        assert daemon.ends() == 0
+        assert daemon.ends(120) == 0
 
         with digits_job(windows=300) as never_killed:
             never_killed.directory.mkdir()
             shutil.copy(job.directory / "journal.jsonl", never_killed.directory)
-            assert never_killed.start().ends() == 0
+            assert never_killed.start().ends(120) == 0
             assert never_killed.losses == job.losses
 
 
@@ -86,7 +89,7 @@ def test_a_rollback_goes_back_and_passes_over_the_bad_window() -> None:
         daemon = job.start()
         daemon.runs(30)
         injected = daemon.ask(p.Inject(fault="nan-loss"))
-        assert daemon.ends() == 0
+        assert daemon.ends(120) == 0
 
         assert [event["window"] for event in daemon.said("job.rolled_back")] == [injected.window]
         assert "119 applied of 120" in daemon.out.read_text()

@@ -181,7 +181,7 @@ def test_series_stay_bounded_and_finite_whatever_names_arrive(
 ) -> None:
     """Hostile causes, rungs, reasons, figures, kinds of memory and ranks: closed sets, finite values, a parsable page."""
     skipped, fallbacks, rungs, restarts, requests, changes = tallies
-    counts = Counts(skipped=skipped, fp32_fallbacks=fallbacks, replays={name: rungs for name in restarts})
+    counts = Counts(skipped=skipped, fp32_fallbacks=fallbacks, replays=dict.fromkeys(restarts, rungs))
     snapshots = {
         rank: views.snapshot(counts=counts, memory=numbers, seconds=dict(restarts)) for rank in range(40)
     }

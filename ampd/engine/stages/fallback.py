@@ -101,7 +101,8 @@ class Fallback:
         replays: tuple[tuple[Cause, str], ...] = ()
         while True:
             try:
-                return replace(_known(proceed(attempt)), replays=replays)
+                outcome = _known(proceed(attempt))
+                return replace(outcome, replays=replays) if replays else outcome
             except RuntimeError as error:
                 mended = self._mending.mend(error, attempt)
             # Only here, with the traceback and the tensors in its frames gone, can memory be had again.

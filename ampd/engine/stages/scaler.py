@@ -43,7 +43,7 @@ class Scaler:
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
         scaled = self.scales(attempt.precision)
-        outcome = proceed(replace(attempt, loss_scale=self.scale.value if scaled else None))
+        outcome = proceed(replace(attempt, loss_scale=self.scale.value) if scaled else attempt)
         gradients = [p.grad for p in self._parameters if p.grad is not None]
         found = self.scale.unscale(gradients) if scaled else None
         norm = total_norm(gradients)
@@ -52,7 +52,7 @@ class Scaler:
         if attempt.is_deferred:
             judged = self._defer(outcome, norm, figures)
         else:
-            judged = judge(replace(outcome, grad_norm=norm), figures.tolist(), scaled=scaled)
+            judged = judge(outcome, norm, figures.tolist(), scaled=scaled)
         if found is not None and attempt.rung == 0:
             bad = (
                 judged.found if judged.found is not None else found.fill_(judged.verdict is Verdict.NONFINITE)
@@ -97,7 +97,7 @@ class Scaler:
         )
 
 
-def judge(outcome: Outcome, figures: list[float], *, scaled: bool) -> Outcome:
+def judge(outcome: Outcome, grad_norm: Tensor | None, figures: list[float], *, scaled: bool) -> Outcome:
     """The verdict from figures on the host: the losses, norm and scale, and the share of zeros where it was taken."""
     count = outcome.losses.numel()
     losses, norm, scale = figures[:count], figures[count], figures[count + 1]
@@ -105,6 +105,7 @@ def judge(outcome: Outcome, figures: list[float], *, scaled: bool) -> Outcome:
     return replace(
         outcome,
         verdict=Verdict.FINITE if is_finite else Verdict.NONFINITE,
+        grad_norm=grad_norm,
         loss=losses[0] if len(losses) == 1 else sum(losses) / len(losses),
         norm=norm,
         scale=scale if scaled else None,
@@ -115,7 +116,8 @@ def judge(outcome: Outcome, figures: list[float], *, scaled: bool) -> Outcome:
 def settle(outcome: Outcome) -> Outcome:
     """A pending outcome with the verdict that its letter brought; waits for the letter only."""
     assert outcome.letter is not None, "a pending outcome has a letter"
-    return judge(outcome, outcome.letter.read(), scaled=outcome.attempt.loss_scale is not None)
+    scaled = outcome.attempt.loss_scale is not None
+    return judge(outcome, outcome.grad_norm, outcome.letter.read(), scaled=scaled)
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:
