@@ -205,7 +205,7 @@ def _refuse_unknown(section: type[Section], table: Mapping[str, Any], prefix: st
     for name, value in table.items():
         if name not in hints:
             path = prefix + name
-            known = [k for k in (*keys.table(), *{k.split(".")[0] for k in keys.table()})]
+            known = [*keys.table(), *{path.split(".")[0] for path in keys.table()}]
             raise ConfigError(f"{where}: {path!r} is not a key{keys.did_you_mean(path, known)}", field=path)
         hint = hints[name]
         if isinstance(hint, type) and issubclass(hint, Section) and isinstance(value, Mapping):

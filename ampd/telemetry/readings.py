@@ -15,7 +15,7 @@ from ampd.core.ledger import Span
 from ampd.core.precision import Precision
 from ampd.core.view import JobView
 
-Reading: TypeAlias = "float | None | Mapping[str, Reading]"
+Reading: TypeAlias = "float | Mapping[str, Reading] | None"
 Readings = dict[str, Reading]
 
 

@@ -20,7 +20,7 @@ def run(campaign: ModuleType, seeds: random.Random, *, seconds: float, cases: in
         seed = seeds.randrange(2**32)
         try:
             campaign.case(seed)
-        except Exception:
+        except Exception:  # noqa: BLE001  # whatever a case raises is its failure, told with the line that repeats it
             traceback.print_exc()
             print(
                 f"{campaign.NAME}: FAILED; repeat with: python -m tests.campaigns --only {campaign.NAME} --case {seed}"

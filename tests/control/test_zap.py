@@ -23,7 +23,7 @@ def test_the_address_carries_uid_and_gid() -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "localhost:a:b:c", ""])
 def test_an_address_without_credentials_is_no_address(address: str) -> None:
     """Anything else fails loudly, and nobody is admitted by mistake."""
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         zap.credentials(address)
 
 

@@ -263,5 +263,5 @@ def test_the_command_line_may_override_fixed_keys() -> None:
     config = override(job(), {"job.seed": 7, "dtype": "float16"})
 
     assert (config.job.seed, config.amp.dtype) == (7, "float16")
-    with pytest.raises(ConfigError, match="--set: batch.size = 0"):
+    with pytest.raises(ConfigError, match=r"--set: batch.size = 0"):
         override(job(), {"batch.size": 0})

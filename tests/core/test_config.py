@@ -101,7 +101,7 @@ def test_a_job_has_one_length() -> None:
 
 def test_the_scale_needs_room() -> None:
     """A floor above the ceiling is refused; a floor at the ceiling pins the scale."""
-    with pytest.raises(ConfigError, match="above amp.max_scale"):
+    with pytest.raises(ConfigError, match=r"above amp.max_scale"):
         job(amp={"min_scale": 8.0, "max_scale": 4.0})
 
     assert job(amp={"min_scale": 4.0, "max_scale": 4.0}).amp.min_scale == 4.0

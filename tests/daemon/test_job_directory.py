@@ -132,7 +132,7 @@ def test_a_place_that_cannot_be_a_directory_is_refused(home: Path, make: object)
     assert callable(make)
     make(home / "file")
 
-    with pytest.raises(ConfigError, match="job.directory = .*file' cannot be used") as caught:
+    with pytest.raises(ConfigError, match=r"job.directory = .*file' cannot be used") as caught:
         _take(home / "file")
 
     assert caught.value.field == "job.directory"

@@ -87,7 +87,6 @@ def test_weight_decay_is_live_where_there_is_some() -> None:
     assert decays(optimizer) == {2: 0.05, 1: 0.0}
 
 
-@pytest.mark.xfail(strict=True, reason="set_rates knows a matrix group by its decay not being zero")
 @pytest.mark.parametrize("before", [[0.0], [0.3, 0.0]])
 def test_weight_decay_can_be_raised_from_zero(before: list[float]) -> None:
     """Zero is a value like any other: what was switched off can be switched on."""

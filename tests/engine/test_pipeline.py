@@ -157,7 +157,7 @@ def test_the_loop_applies_nothing_that_is_unjudged() -> None:
     subject = with_stage(with_stage(toy.trainer(), "scaler", through), "fallback", through)
     before = toy.state_bytes(subject)["0.weight"]
 
-    with pytest.raises(PipelineError, match="window 0.*slot SCALE must judge"):
+    with pytest.raises(PipelineError, match=r"window 0.*slot SCALE must judge"):
         subject.step(toy.window(0))
 
     assert toy.state_bytes(subject)["0.weight"] == before

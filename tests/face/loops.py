@@ -13,7 +13,7 @@ from ampd.optimizer.training import StepResult
 
 Batch = tuple[Tensor, Tensor]
 MakeOptimizer = Callable[[nn.Module], optim.Optimizer]
-CRITERION = nn.MSELoss()
+CRITERION: Callable[[Any, Any], Tensor] = nn.MSELoss()
 ADAMW: MakeOptimizer = lambda model: optim.AdamW(model.parameters(), lr=0.01)  # noqa: E731  # a default
 
 

@@ -59,8 +59,8 @@ class ByteEmbedding(nn.Module):
             pair_BT = bytes_BT + PAIR_KEY * _earlier(bytes_BT, 1)
             triple_BT = pair_BT + TRIPLE_KEY * _earlier(bytes_BT, 2)
             x_BTD = x_BTD + self.pair(self._row(pair_BT)) + self.triple(self._row(triple_BT))
-        x_BTD = self.dropout(x_BTD)
-        return x_BTD
+        embedded_BTD: Tensor = self.dropout(x_BTD)
+        return embedded_BTD
 
     def _row(self, ngram_BT: Tensor) -> Tensor:
         return ((ngram_BT * MIX_KEY) >> HASH_SHIFT) % self.rows
@@ -81,8 +81,8 @@ class Block(nn.Module):
     def forward(self, x_BTD: Tensor) -> Tensor:
         x_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD)))
         hidden = F.relu(self.expand(self.expand_norm(x_BTD))).square()
-        x_BTD = x_BTD + self.dropout(self.contract(hidden))
-        return x_BTD
+        mixed_BTD: Tensor = x_BTD + self.dropout(self.contract(hidden))
+        return mixed_BTD
 
 
 class Attention(nn.Module):
