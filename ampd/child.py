@@ -16,12 +16,51 @@ import signal
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
+from ampd.core.view import JobView
 from ampd.job_directory import JobDirectory
 
 LOG = "worker.log"
 LAST_LINES = 20
 _TAIL_BYTES = 16384
+
+
+class Process(Protocol):
+    """A worker's process as the shell sees it."""
+
+    pid: int
+
+    async def wait(self) -> int:
+        """Until it is gone: its exit code, or the negative number of the signal that ended it."""
+        ...
+
+    def kill(self, *, gently: bool) -> None:
+        """End it."""
+        ...
+
+    def last_lines(self) -> tuple[str, ...]:
+        """The end of what it printed."""
+        ...
+
+
+class Workers(Protocol):
+    """Where workers come from: they are started, or one that is there already is adopted."""
+
+    async def next(self, view: JobView, link: str, directory: JobDirectory) -> Process:
+        """The process of a worker that will speak on `link`; raises OSError where it cannot be had."""
+        ...
+
+
+class Started:
+    """Workers that are started by a command of their own."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+
+    async def next(self, view: JobView, link: str, directory: JobDirectory) -> Process:
+        """Start one; raises OSError where its program cannot be run."""
+        return await Child.start([*self._command, "--link", link, "--rank", "0"], directory)
 
 
 class Child:

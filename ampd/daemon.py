@@ -18,10 +18,11 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from ampd.child import Started, Workers
 from ampd.control import endpoints
 from ampd.control.server import ControlServer
 from ampd.core.config import JobConfig
@@ -30,7 +31,6 @@ from ampd.core.supervisor import Supervisor
 from ampd.core.view import JobView
 from ampd.errors import AmpdError
 from ampd.job_directory import JobDirectory
-from ampd.preflight import Plan
 from ampd.shell import Shell
 
 if TYPE_CHECKING:
@@ -50,18 +50,20 @@ class Daemon:
 
     def __init__(
         self,
-        job: Plan,
+        config: JobConfig,
         *,
         reread: Callable[[], JobConfig],
         is_fresh: bool = False,
-        worker_command: Sequence[str] = WORKER_COMMAND,
+        workers: Workers | None = None,
+        is_attached: bool = False,
         out: TextIO = sys.stdout,
         err: TextIO = sys.stderr,
     ) -> None:
-        self._config = job.config
+        self._config = config
         self._reread = reread
         self._is_fresh = is_fresh
-        self._worker_command = worker_command
+        self._workers = workers or Started(WORKER_COMMAND)
+        self._is_attached = is_attached
         self._out, self._err = out, err
 
     def run(self) -> Exit:
@@ -89,7 +91,7 @@ class Daemon:
         now = time.time()
         return JobView(
             name=self._config.job.name, directory=str(directory.path), boot=secrets.token_hex(4), pid=os.getpid(),
-            endpoint="", http="", started=now, config=self._config, state_since=now,
+            endpoint="", http="", started=now, config=self._config, is_attached=self._is_attached, state_since=now,
         )  # fmt: skip
 
     def _answer(self, view: JobView, opened: contextlib.ExitStack) -> Shell:
@@ -98,7 +100,7 @@ class Daemon:
         control = ControlServer.bind(runtime, boot=view.boot, group=self._config.control.group)
         opened.callback(control.close)
         view.endpoint = control.endpoint
-        shell = Shell(Supervisor(view), control, command=self._worker_command, reread=self._reread)
+        shell = Shell(Supervisor(view), control, workers=self._workers, reread=self._reread)
         opened.callback(shell.close)
         shell.answer()
         return shell

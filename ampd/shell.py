@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
-from ampd.child import Child
+from ampd.child import Process, Workers
 from ampd.control import journal as disk
 from ampd.control.server import ControlServer, Peer
 from ampd.core import messages as m
@@ -41,16 +41,16 @@ class Shell:
         supervisor: Supervisor,
         control: ControlServer,
         *,
-        command: Sequence[str],
+        workers: Workers,
         reread: Callable[[], JobConfig],
     ) -> None:
         self._supervisor = supervisor
         self._control = control
-        self._command = command
+        self._workers = workers
         self._reread = reread
         self._opened: Ports | None = None
         self._waiting: list[tuple[Peer, Request]] = []
-        self._child: Child | None = None
+        self._child: Process | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit: asyncio.Future[s.Exit] = asyncio.get_running_loop().create_future()
 
@@ -135,11 +135,11 @@ class Shell:
                 assert_never(instruction)
 
     async def _spawn(self) -> None:
-        command = [*self._command, "--link", self._ports.link.endpoint, "--rank", "0"]
+        view, ports = self._supervisor.view, self._ports
         try:
-            child = await Child.start(command, self._ports.directory)
+            child = await self._workers.next(view, ports.link.endpoint, ports.directory)
         except OSError as error:
-            reason = f"{command[0]} cannot be run: {error.strerror}"
+            reason = f"{error.filename} cannot be run: {error.strerror}"
             self.feed(s.Exited(now=time.time(), returncode=127, reason=reason))
             return
         self._child = child

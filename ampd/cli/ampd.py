@@ -101,13 +101,17 @@ def start(worker_command: Sequence[str] | None, path: Path, fresh: bool, words: 
       ampd start --config job.toml --set amp.dtype=float16 --set http.listen=127.0.0.1:0
     """
     from ampd import preflight
+    from ampd.child import Started
     from ampd.daemon import WORKER_COMMAND, Daemon
 
     def read() -> preflight.Plan:
         return preflight.plan(preflight.read(path, _assignments(words)))
 
     job = Daemon(
-        read(), reread=lambda: read().config, is_fresh=fresh, worker_command=worker_command or WORKER_COMMAND
+        read().config,
+        reread=lambda: read().config,
+        is_fresh=fresh,
+        workers=Started(worker_command or WORKER_COMMAND),
     )
     ended = job.run()
     return _fail(ended.message, ended.hint, ended.code) if ended.message else ended.code
@@ -131,6 +135,25 @@ def check(path: Path, words: tuple[str, ...]) -> None:
     for name, fact in preflight.facts(job):
         click.echo(f"{name:<12} {fact}")
     click.echo(f"{path}: ok")
+
+
+@cli.command()
+@click.option("--parent", required=True, type=int, metavar="PID", help="The program that is served.")
+@_documented
+def attach(parent: int) -> int:
+    """Serve a program that trains in its own loop; `PerformanceOptimizer.serve()` starts this.
+
+    Reads a configuration as JSON on standard input, writes where it serves as one line of JSON, and ends with the
+    program.
+
+    \b
+    Example, in Python:
+      optimizer = ampd.create_performance_optimizer()
+      optimizer.serve(name="notebook")        (then: ampctl status, in a terminal)
+    """
+    from ampd.attach import run
+
+    return run(parent, sys.stdin.buffer, sys.stdout.buffer)
 
 
 @cli.command()

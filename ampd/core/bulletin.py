@@ -43,4 +43,5 @@ class Bulletin:
     def _publish(self, name: str, fields: dict[str, Any], level: str, now: float) -> Publish:
         self._view.events += 1
         event = Event(boot=self._view.boot, seq=self._view.events, time=now, name=name, fields=fields)
+        self._view.recent.add(event, level)
         return Publish(event, level)

@@ -26,8 +26,8 @@ class Cause(enum.StrEnum):
     """Why an attempt was not finite; the label of every counter of trouble."""
 
     FORWARD = "forward"  # the loss was not finite: the forward pass overflowed
-    SCALE = "scale"  # only gradients, and a smaller loss scale mended it
-    BACKWARD = "backward"  # only gradients, and a wider precision mended it
+    SCALE = "scale"  # only gradients, under a loss scale: a smaller one is the remedy, and the scale backs off
+    BACKWARD = "backward"  # only gradients, without a loss scale or in spite of a smaller one
     CONSTANT = "constant"  # a Python constant does not fit float16: a bug of the model
     DATA = "data"  # not finite in float32 either, and the inputs are not finite
     MODEL = "model"  # not finite in float32 either, with finite inputs

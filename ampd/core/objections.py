@@ -72,6 +72,15 @@ def injection_forbidden() -> Objection:
     )
 
 
+def not_ours(op: str) -> Objection:
+    """The worker is a program with a loop of its own."""
+    return Objection(
+        code=Code.FORBIDDEN,
+        message=f"{op} is not for a program that trains in its own loop: this daemon is only attached to it",
+        hint="do it in that program; settings, statistics and resets work from here",
+    )
+
+
 def busy(most: int) -> Objection:
     """No room for one more command."""
     return Objection(

@@ -66,6 +66,7 @@ def _sample(view: JobView, rank: int, snapshot: m.Snapshot, now: float) -> None:
     view.snapshots[rank] = snapshot
     if rank == 0:
         view.revision = snapshot.revision
+        view.trace.add(now, snapshot, view.counts)
 
 
 def _evaluate(view: JobView, evaluated: m.Evaluated) -> None:

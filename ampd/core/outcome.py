@@ -77,6 +77,16 @@ def ended_early(view: JobView, stopping: Stopping, exited: Exited) -> m.Finished
     )
 
 
+def vanished(view: JobView) -> m.Finished:
+    """The result where an attached program ended without saying how."""
+    return m.Finished(
+        result="failed",
+        window=replies.window_of(view),
+        message="the program ended without saying how",
+        exit_code=ExitCode.FAILED,
+    )
+
+
 def not_running(view: JobView) -> m.Finished:
     """The result of a job that was stopped while no worker ran."""
     return m.Finished(result="stopped", window=replies.window_of(view), message="stopped while no worker ran")

@@ -18,6 +18,7 @@ from ampd.core.messages import Action, Avoid, Configure, Inject, Reset, Saved
 from ampd.core.objections import Objection
 from ampd.core.protocol import Done, Refusal
 from ampd.core.rate import Rate
+from ampd.core.recent import Told, facts
 from ampd.core.view import JobView
 
 Result = dict[str, Any]
@@ -113,6 +114,18 @@ def _health(view: JobView, now: float) -> Result:
         "restarts": view.restarts,
         "memory": view.snapshot.memory if view.snapshot else {},
         "checkpoint": {"window": saved.window, "path": saved.path, "age_seconds": age} if saved else None,
+        "recent_events": [_told(told) for told in view.recent.lines],
+    }
+
+
+def _told(told: Told) -> Result:
+    event = told.event
+    return {
+        "time": event.time,
+        "name": event.name,
+        "level": told.level,
+        "times": told.times,
+        "fields": facts(event),
     }
 
 

@@ -24,6 +24,8 @@ from ampd.core.view import JobView
 from ampd.errors import ConfigError
 
 READS = (p.Status, p.Get, p.Stats)
+OF_THE_LOOP = (p.Checkpoint, p.Pause, p.Resume, p.Stop)
+"""What only a loop of ours does; a program with its own is not stopped or saved from outside."""
 
 
 def read(desk: Desk, view: JobView, rate: Rate, asked: Requested) -> Instructions:

@@ -137,7 +137,9 @@ class Run:
         reason = ending.message or was
         out = [line for state in way for line in self._bulletin.move(state, reason, now)]
         out += self._desk.close(objections.over(view.state), outcome.stopped(view))
-        if self.worker is not Worker.ABSENT:
+        if self.worker is not Worker.ABSENT and view.is_attached:
+            out.append(s.Kill(gently=True))  # the program may live on: it is let go of
+        elif self.worker is not Worker.ABSENT:
             out.append(self._timers.set(TimerKind.LEAVING, LEAVING_SECONDS))
         return out
 

@@ -95,6 +95,8 @@ class Supervisor:
         self.view.requests[op] = self.view.requests.get(op, 0) + 1
         if isinstance(command, requests.READS):
             return requests.read(self.desk, self.view, self.run.rate, asked)
+        if self.view.is_attached and isinstance(command, requests.OF_THE_LOOP):
+            return self.desk.refuse(asked, objections.not_ours(op))
         repeated = self.desk.repeated(asked)
         if repeated is not None:
             return repeated
@@ -118,9 +120,12 @@ class Supervisor:
 
     def _bury(self, now: float) -> Instructions:
         told = self.run.bury(now)
-        if self._stopping is None:
-            return told + self.run.recover(now)
-        return told + self.run.end(outcome.ended_early(self.view, self._stopping, self.run.last_exit), now)
+        if self._stopping is not None:
+            ending = outcome.ended_early(self.view, self._stopping, self.run.last_exit)
+            return told + self.run.end(ending, now)
+        if self.view.is_attached:
+            return told + self.run.end(outcome.vanished(self.view), now)
+        return told + self.run.recover(now)
 
     # Stopping.
 
@@ -153,11 +158,15 @@ class Supervisor:
 
     def _stop(self, now: float, reason: str, *, save: bool, is_cut_short: bool = False) -> Instructions:
         worker = self.run.worker
+        if self.view.is_attached:
+            save, is_cut_short = False, False
         self._stopping = Stopping(save=save, was_ready=worker is Worker.READY, is_cut_short=is_cut_short)
         self._timers.drop(TimerKind.BACKOFF)
         out = self._bulletin.move(JobState.STOPPING, reason, now)
         self.desk.closing(objections.over(self.view.state))
         match worker:
+            case Worker.READY if self.view.is_attached:
+                return [*out, s.Kill(gently=True)]
             case Worker.READY:
                 budget = self.view.config.restart.save_budget_seconds if save else HURRY_SECONDS
                 return [*out, s.SendOrder(m.Stop(save=save)), self._timers.set(TimerKind.SAVE_BUDGET, budget)]

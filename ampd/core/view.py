@@ -12,6 +12,8 @@ from ampd.core.ledger import Counts
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Evaluated, Finished, Ready, Saved, Snapshot
 from ampd.core.precision import Choice
+from ampd.core.recent import Recent
+from ampd.core.trace import Trace
 
 
 class JobView(msgspec.Struct, kw_only=True):
@@ -28,6 +30,8 @@ class JobView(msgspec.Struct, kw_only=True):
     started: float
     config: JobConfig
     """What holds now, live changes included."""
+    is_attached: bool = False
+    """The worker is a process that runs its own loop: not ours to start again, to stop or to save."""
     state: JobState = JobState.STARTING
     state_since: float = 0.0
     state_reason: str = ""
@@ -65,6 +69,10 @@ class JobView(msgspec.Struct, kw_only=True):
     limit_reached: int = 0
     events: int = 0
     """Number of the last event."""
+    recent: Recent = msgspec.field(default_factory=Recent)
+    """The last events, folded where they come with every window."""
+    trace: Trace = msgspec.field(default_factory=Trace)
+    """How loss, norm and scale moved since this daemon started."""
     result: Finished | None = None
 
     @property

@@ -249,12 +249,7 @@ class Boundary:
     def _react_to_limit(self, record: WindowRecord, budget: FallbackBudget) -> None:
         action = self._trainer.config.amp.on_fallback_limit
         self.live.budget = msgspec.structs.replace(budget, acted=True)
-        if any(
-            past.author == "policy"
-            and isinstance(past.action, m.Configure)
-            and past.window == record.window + 1
-            for past in self._schedule
-        ):
+        if any(past.author == "policy" and isinstance(past.action, m.Configure) for past in self._schedule):
             return  # decided once already: the journal repeats it
         self._report(
             m.LimitReached(window=record.window, epoch=record.epoch, fallbacks=budget.used, action=action)
@@ -267,9 +262,7 @@ class Boundary:
                 self.failure = message
             case "raise_dtype":
                 changes = raise_dtype(self._trainer.precision, self._trainer.capability)
-                self.act(
-                    m.Act(
-                        request_id="", action=m.Configure(changes=changes), author="policy", reason=message
-                    ),
-                    record.window + 1,
+                act = m.Act(
+                    request_id="", action=m.Configure(changes=changes), author="policy", reason=message
                 )
+                self._pending.append(act)  # for the next boundary, where every window is settled

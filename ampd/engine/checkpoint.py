@@ -17,7 +17,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     plain: dict[str, Any]
 
 
-def save(root: Path, window: int, seq: int, state: Mapping[str, Any]) -> tuple[Path, int]:
+def save(
+    root: Path, window: int, seq: int, state: Mapping[str, Any], unjudged: Collection[str] = ()
+) -> tuple[Path, int]:
     """Write the state before `window`, after action `seq`, under `root`; returns its directory and size in bytes.
+
+    `unjudged` are buffers of the model that are not finite by design.
 
     Raises CheckpointError for a state that is not finite, OSError where the disk fails; either way nothing
     visible has changed.
@@ -63,7 +67,7 @@ def save(root: Path, window: int, seq: int, state: Mapping[str, Any]) -> tuple[P
     if target.exists():
         return target, _size_of(verify(target))
     tensors, plain = flatten(state)
-    _refuse_nonfinite(tensors, plain)
+    _refuse_nonfinite({k: v for k, v in tensors.items() if k.partition("/")[2] not in unjudged}, plain)
     return target, _publish(target, (window, seq), tensors, plain)
 
 

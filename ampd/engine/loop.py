@@ -112,8 +112,7 @@ class Loop:
             or window >= self._trainer.total_windows
             or window % self._trainer.parts.workload.windows_per_epoch == 0
             or window % config.checkpoint.every_windows == 0
-            or (bool(config.evaluate.every_windows)
-            and window % config.evaluate.every_windows == 0)
+            or (bool(config.evaluate.every_windows) and window % config.evaluate.every_windows == 0)
         )
 
     def _do_what_is_due(self) -> None:
@@ -215,6 +214,7 @@ class Loop:
                 state=state,
                 keep=keep,
                 stall_seconds=stall,
+                unjudged=self._trainer.parts.rewind.unjudged,
                 request_id=request_id,
             )
         )

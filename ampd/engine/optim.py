@@ -14,7 +14,11 @@ def build_optimizer(section: OptimSection, model: nn.Module) -> optim.Optimizer:
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": section.weight_decay, "decays": True},
+        {
+            "params": [p for p in trainable if p.ndim >= 2],
+            "weight_decay": section.weight_decay,
+            "decays": True,
+        },
         {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0, "decays": False},
     ]
     groups = [group for group in groups if group["params"]]

@@ -44,14 +44,23 @@ class Rewind:
 
     def restore(self, mark: Mark) -> None:
         """Go back to `mark`; it stays usable."""
-        self.restore_buffers(mark)
+        self.restore_state(mark)
         self.set_generators(mark.generators)
+
+    @property
+    def unjudged(self) -> frozenset[str]:
+        """Buffers that were not finite when training began, such as masks of -inf; they are as they should be."""
+        return self._buffers.unjudged
+
+    def strays(self) -> Tensor:
+        """A (1,) float32 tensor: 0 where all buffers are finite (or unjudged), NaN otherwise; no host sync."""
+        return self._buffers.strays()
+
+    def restore_state(self, mark: Mark) -> None:
+        """Put back all but the generators: what a window that was not applied must not leave behind."""
+        self._buffers.paste(mark.buffers)
         if self._workload is not None and mark.workload is not None:
             self._workload.restore(dict(mark.workload))
-
-    def restore_buffers(self, mark: Mark) -> None:
-        """Put back the buffers alone: what a window that was not applied must not leave behind."""
-        self._buffers.paste(mark.buffers)
 
     def select_buffers(self, found: Tensor, mark: Mark) -> None:
         """Put the buffers back where `found` is 1, on the device; no host sync."""
@@ -89,7 +98,11 @@ class FlatBuffers:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        named = dict(model.named_buffers())
+        self.unjudged = frozenset(name for name, buffer in named.items() if not torch.isfinite(buffer).all())
         self._flats: list[Tensor] = []
+        self._judged: list[Tensor] = []
+        self._fine = torch.zeros(1, device=next((buffer.device for buffer in named.values()), None))
         # The dicts and not the modules, so that parts which are kept for a model do not keep the model alive.
         self._views: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
         self._gather()
@@ -114,20 +127,32 @@ class FlatBuffers:
         for flat, content in zip(self._flats, contents, strict=True):
             torch.where(found.to(torch.bool), content, flat, out=flat)
 
+    def strays(self) -> Tensor:
+        """x - x is 0 for every finite x and NaN for the others; summed over all buffers that are judged."""
+        if not self._is_gathered():
+            self._gather()
+        if not self._judged:
+            return self._fine
+        return torch.stack([(flat - flat).sum().float() for flat in self._judged]).sum().reshape(1)
+
     def _is_gathered(self) -> bool:
         return all(buffers[name] is view for buffers, name, view in self._views)
 
     def _gather(self) -> None:
-        self._flats, self._views = [], []
+        self._flats, self._views, self._judged = [], [], []
         owners: dict[int, list[tuple[dict[str, Tensor | None], str]]] = {}
-        groups: dict[tuple[torch.dtype, torch.device], dict[int, Tensor]] = {}
-        for module in self._model.modules():
+        groups: dict[tuple[torch.dtype, torch.device, bool], dict[int, Tensor]] = {}
+        for path, module in self._model.named_modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None:  # one that several modules share stays one
+                    is_judged = (
+                        buffer.is_floating_point() and f"{path}.{name}".lstrip(".") not in self.unjudged
+                    )
                     owners.setdefault(id(buffer), []).append((module._buffers, name))
-                    groups.setdefault((buffer.dtype, buffer.device), {})[id(buffer)] = buffer
-        for buffers in groups.values():
+                    groups.setdefault((buffer.dtype, buffer.device, is_judged), {})[id(buffer)] = buffer
+        for (_dtype, _device, is_judged), buffers in groups.items():
             self._flatten(buffers, owners)
+            self._judged += self._flats[-1:] if is_judged else []
 
     def _flatten(
         self, buffers: Mapping[int, Tensor], owners: Mapping[int, list[tuple[dict[str, Tensor | None], str]]]

@@ -115,7 +115,7 @@ class Outcome:
     """What an attempt gave. Gradients are in the parameters' `.grad`, unscaled once SCALE has judged.
 
     `losses`: (micro-batches,) float32, unscaled, on the device. `grad_norm`: scalar, over all gradients after
-    unscaling, before clipping. `zeros`: the share of gradients that are 0, in float16 without a scale only. `loss`, `norm` and `scale` are their host copies where the host has read them, and
+    unscaling, before clipping. `has_strayed`: a module buffer became inf or NaN. `zeros`: the share of gradients that are 0, in float16 without a scale only. `loss`, `norm` and `scale` are their host copies where the host has read them, and
     `replays` the rungs tried so far, oldest first. A PENDING outcome has `found` (a (1,) float32 flag on the device,
     exactly 0 or 1, which gates its commit), the `letter` in which its figures travel, and the `mark` to go back to.
     """
@@ -131,6 +131,7 @@ class Outcome:
     cause: Cause | None = None
     replays: tuple[tuple[Cause, str], ...] = ()
     clipped: bool = False
+    has_strayed: bool = False
     found: Tensor | None = None
     letter: Letter | None = None
     mark: Mark | None = None

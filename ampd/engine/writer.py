@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -34,6 +34,7 @@ class SaveTask:
     state: Mapping[str, Any]
     keep: int
     stall_seconds: float
+    unjudged: Collection[str] = ()
     request_id: str = ""
 
 
@@ -55,6 +56,7 @@ class Writer:
         self._report = report
         self._tasks: queue.SimpleQueue[bytes | SaveTask | QuarantineTask | None] = queue.SimpleQueue()
         self._unwritten = bytearray()
+        self._has_warned = False
         self._idle = threading.Event()
         self._idle.set()
         self._thread = threading.Thread(target=self._run, name="ampd-writer", daemon=True)
@@ -122,7 +124,11 @@ class Writer:
         try:
             while self._unwritten:
                 del self._unwritten[: file.write(self._unwritten)]
+            self._has_warned = False
         except OSError as error:
+            if self._has_warned:
+                return
+            self._has_warned = True
             self._report(
                 Warned(
                     topic="losses", message=f"{self._losses} cannot be written now, rows are kept: {error}"
@@ -146,7 +152,7 @@ class Writer:
             if self._unwritten:
                 raise CheckpointError(f"{self._losses} is behind, so a checkpoint would not fit it")
             os.fsync(file.fileno())
-            path, size = checkpoint.save(self.checkpoints, task.window, task.seq, task.state)
+            path, size = checkpoint.save(self.checkpoints, task.window, task.seq, task.state, task.unjudged)
             checkpoint.prune(self.checkpoints, task.keep)
         except Exception as error:  # noqa: BLE001  # the thread's top: the loop waits for an end, good or bad
             self._report(SaveFailed(window=task.window, message=str(error), request_id=task.request_id))

@@ -1,13 +1,11 @@
 """The library face: what a program makes once, and what it can ask and change while its loop runs.
 
 It decides and computes nothing: steps are the engine's, changes go through the same `Boundary` as those of `ampctl`,
-and figures are those of the same ledger. Without a daemon around it, what a job would tell its supervisor is logged
-under the name "ampd".
+and figures are those of the same ledger. What a job would tell its supervisor is logged under the name "ampd".
 """
 
 from __future__ import annotations
 
-import logging
 import queue
 from typing import Any
 
@@ -16,30 +14,32 @@ import msgspec
 from ampd.core import messages as m
 from ampd.core.amp import AMPConfig
 from ampd.core.change import change
-from ampd.core.events import describe, level_of
 from ampd.core.ledger import Ledger
 from ampd.engine.boundary import Boundary
 from ampd.optimizer.pairs import Pairs
+from ampd.optimizer.reports import Reports
+from ampd.optimizer.serving import Serving, served
 from ampd.optimizer.settings import PerformanceConfig, changes_to, checked, job_of
 from ampd.optimizer.training import TrainingOptimizer
 
-_LOG = logging.getLogger("ampd")
 _MEGABYTE = 1_000_000
 
 
 def create_performance_optimizer(config: PerformanceConfig | None = None) -> PerformanceOptimizer:
     """The engine for one loop; without a configuration, float16 with loss scaling. Raises ConfigError."""
     settings = checked(config if config is not None else PerformanceConfig())
-    return PerformanceOptimizer(settings, Pairs(job_of(settings), log))
+    reports = Reports()
+    return PerformanceOptimizer(settings, Pairs(job_of(settings), reports), reports)
 
 
 class PerformanceOptimizer:
     """Mixed precision for a program's own loop; made by `create_performance_optimizer`, for the loop's thread."""
 
-    def __init__(self, settings: PerformanceConfig, pairs: Pairs) -> None:
+    def __init__(self, settings: PerformanceConfig, pairs: Pairs, reports: Reports) -> None:
         self._settings = settings
         self._pairs = pairs
-        self._boundary = Boundary(pairs, queue.SimpleQueue(), log, pairs.config)
+        self._reports = reports
+        self._boundary = Boundary(pairs, queue.SimpleQueue(), reports, pairs.config)
         self.training_optimizer = TrainingOptimizer(pairs, self._boundary)
 
     def get_amp_stats(self) -> dict[str, float | None]:
@@ -80,6 +80,18 @@ class PerformanceOptimizer:
             "amp": msgspec.structs.asdict(pairs.config.amp),
         }
 
+    def serve(self, name: str = "notebook", *, listen: str = "127.0.0.1:9647") -> Serving:
+        """Give this program `ampctl` and /metrics, by a daemon that is attached to it and ends with it.
+
+        `name` is what `ampctl --job` takes, `listen` the address of /metrics (port 0 takes a free one). Orders take
+        effect at the next step. Raises ConfigError, or JobConflictError where another daemon has the name.
+        """
+        if self.training_optimizer.serving is not None:
+            self.training_optimizer.serving.close()
+        self._pairs.config = served(self._pairs.config, name, listen)
+        self.training_optimizer.serving = Serving.begin(self._pairs.config, self._pairs, self._reports)
+        return self.training_optimizer.serving
+
     def _act(self, action: m.Action) -> None:
         act = m.Act(request_id="", action=action, author="program")
         self._boundary.act(act, self._pairs.ledger.job.windows)
@@ -102,10 +114,3 @@ def stats(ledger: Ledger) -> dict[str, float | None]:
         "total_memory_saved_mb": saved.total / _MEGABYTE if saved.count else None,
         "avg_memory_saved_mb": saved.mean / _MEGABYTE if saved.mean is not None else None,
     }
-
-
-def log(report: m.Report) -> None:
-    """A report as a line of Python's own logging."""
-    if not isinstance(report, m.Snapshot):
-        name, fields = describe(report)
-        _LOG.log(logging.getLevelNamesMapping()[level_of(report).upper()], "%s %s", name, fields)

@@ -23,6 +23,7 @@ from ampd.engine.window import Window
 from ampd.errors import WorkloadError
 from ampd.optimizer.call import Call, Criterion
 from ampd.optimizer.pairs import Pair, Pairs
+from ampd.optimizer.serving import Serving
 
 
 class StepResult(TypedDict):
@@ -63,6 +64,7 @@ class TrainingOptimizer:
     def __init__(self, pairs: Pairs, boundary: Boundary) -> None:
         self._pairs = pairs
         self._boundary = boundary
+        self.serving: Serving | None = None
 
     def training_step(
         self, model: nn.Module, data: Any, target: Any, criterion: Criterion, optimizer: optim.Optimizer
@@ -98,7 +100,7 @@ class TrainingOptimizer:
     def _run(self, pair: Pair, calls: tuple[Call, ...]) -> WindowRecord:
         window = Window(number=self._pairs.ledger.job.windows, epoch=0, micro_batches=calls)
         self._pairs.watch.lap("data")
-        self._boundary.cross(window.number)
+        self._cross(pair, window.number)
         if not pair.is_probed:
             pair.trainer.probe(window)
             pair.is_probed = True
@@ -106,9 +108,17 @@ class TrainingOptimizer:
         self._pairs.watch.lap("train")
         pair.telemetry.record(record)
         self._boundary.judge(record)
+        if self.serving is not None:
+            pair.telemetry.push_if_due(window.number + 1, self._boundary.live.revision)
         if self._boundary.failure:
             raise WorkloadError(self._boundary.failure)
         return record
+
+    def _cross(self, pair: Pair, number: int) -> None:
+        """Apply what was ordered; whoever asks after an answer sees its effect."""
+        if self.serving is not None and self.serving.bring(self._boundary, pair):
+            self._boundary.cross(number)
+            pair.telemetry.push(number, self._boundary.live.revision)
 
 
 def _result(record: WindowRecord, output: Any) -> StepResult:

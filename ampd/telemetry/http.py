@@ -1,4 +1,4 @@
-"""HTTP of the supervisor: /metrics, /healthz, /readyz and the page at /, in its own event loop. Read-only.
+"""HTTP of the supervisor: /metrics, /healthz, /readyz, and the page at / with its /events; on its event loop. Read-only.
 
 Importing this loads starlette, uvicorn and the Prometheus client (0.2 s on a small machine), so only the daemon's
 composition root does it. The metrics page is built when a snapshot arrives and not when it is asked for: a
@@ -27,7 +27,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from ampd.core.lifecycle import JobState
@@ -35,7 +35,8 @@ from ampd.core.view import JobView
 from ampd.errors import ConfigError
 from ampd.telemetry import logs
 from ampd.telemetry.collector import JobCollector
-from ampd.telemetry.page import HEADERS, page
+from ampd.telemetry.feed import Feed
+from ampd.telemetry.page import HEADERS, fragments, page
 
 READY = frozenset({JobState.RUNNING, JobState.PAUSED, JobState.COMPLETED})
 """The states that /readyz calls ready; a completed job that is held still serves."""
@@ -57,6 +58,7 @@ class MetricsServer:
         self._view = view
         self._registry = CollectorRegistry()
         self._registry.register(JobCollector(view, spent=lambda: self._spent))
+        self._feed = Feed(lambda: fragments(view(), time.time()))
         self._text = self._openmetrics = b""
         self._built = float("-inf")
         self._spent = 0.0
@@ -89,6 +91,7 @@ class MetricsServer:
     def close(self) -> None:
         """End `serve`, or keep it from beginning; frees the port at once where it never ran. May be called twice."""
         self._is_closed = True
+        self._feed.close()
         if self._server is None:
             self._release()
         else:
@@ -109,6 +112,7 @@ class MetricsServer:
             collected = _Collected(list(self._registry.collect()))
             self._text = generate_latest(collected)
             self._openmetrics = openmetrics.generate_latest(collected)  # type: ignore[no-untyped-call]  # untyped in the library
+            self._feed.publish()
         except Exception as error:  # noqa: BLE001  # a sink: reported, and the job goes on with the page before
             logs.log("metrics.failed", "error", {"error": repr(error)}, at=time.time())
         self._spent += time.monotonic() - self._built
@@ -135,6 +139,7 @@ class MetricsServer:
     def _routes(self) -> list[Route]:
         return [
             Route("/", self._root),
+            Route("/events", self._events),
             Route("/metrics", self._metrics),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
@@ -153,7 +158,24 @@ class MetricsServer:
         return PlainTextResponse(f"{state}\n", status_code=200 if state in READY else 503)
 
     async def _root(self, _request: Request) -> Response:
-        return HTMLResponse(page(self._view()), headers=HEADERS)
+        return HTMLResponse(page(self._view(), time.time()), headers=HEADERS)
+
+    async def _events(self, request: Request) -> Response:
+        if self._feed.is_full:
+            return PlainTextResponse("too many listeners\n", 503, headers={"Retry-After": "5"})
+        listener = self._feed.join(lambda: self._cut(request))
+        frames = self._feed.listen(listener)
+        return StreamingResponse(
+            frames, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    def _cut(self, request: Request) -> None:
+        """Drop a connection with what waits in its buffer; closing it would wait for a reader who does not read."""
+        assert self._server is not None
+        for connection in self._server.server_state.connections:
+            transport = getattr(connection, "transport", None)
+            if transport is not None and connection.client == tuple(request.client or ()):  # type: ignore[union-attr]  # uvicorn's h11
+                transport.abort()
 
 
 class _Collected(Collector):

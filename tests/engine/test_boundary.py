@@ -271,6 +271,7 @@ def test_the_limit_does_what_the_file_says(action: str, held: bool, failed: bool
     crossing.trainer.capability = Capability(device="old", native=(Precision.FLOAT16,))
 
     crossing.judge(4)
+    crossing.boundary.cross(5)
 
     boundary = crossing.boundary
     assert (bool(boundary.hold_reason), bool(boundary.failure)) == (held, failed)
@@ -286,6 +287,7 @@ def test_a_raised_dtype_is_a_revision_of_policys() -> None:
     crossing.trainer.capability = Capability(device="new", native=(Precision.FLOAT16, Precision.BFLOAT16))
 
     crossing.judge(4)
+    crossing.boundary.cross(5)
 
     (report,) = crossing.said(m.Applied)
     assert (report.applied.author, report.applied.window, report.applied.revision) == ("policy", 5, 2)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from ampd.core import messages as m
 from ampd.engine.window import MicroBatch
+from tests.engine import toy
 from tests.engine.runs import Run, act_at
 
 HOUR = {"windows": 40}
@@ -151,3 +153,14 @@ def saved_files(run: Run) -> dict[str, object]:
 
     manifest = checkpoint.verify(checkpoint.listed(run.directory / "checkpoints")[-1])
     return {**{k: v.sha256 for k, v in manifest.files.items()}, "plain": manifest.plain}
+
+
+def test_a_model_with_a_mask_can_be_saved(tmp_path: Path) -> None:
+    """A buffer of -inf is no reason to refuse a checkpoint."""
+    workload = toy.Toy()
+    workload.model.register_buffer("mask", torch.full((2, 2), float("-inf")))
+    run = Run(tmp_path, job={"windows": 2}, workload=workload)
+
+    run.finish()
+
+    assert (run.said(m.SaveFailed), len(run.said(m.Saved))) == ([], 1)

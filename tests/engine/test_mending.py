@@ -29,7 +29,8 @@ class MaskedToy(toy.Toy):
 
     def __init__(self) -> None:
         super().__init__()
-        self.model.insert(1, Masked())
+        first, *rest = self.model.children()
+        self.model = nn.Sequential(first, Masked(), *rest)
 
 
 class MaskedLoss(toy.Toy):

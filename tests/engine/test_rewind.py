@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -267,7 +268,7 @@ def test_the_workloads_own_state_goes_back() -> None:
     assert workload.memory.tolist() == [0.0, 0.0]
 
 
-def test_restoring_buffers_alone_leaves_generators() -> None:
+def test_restoring_the_state_leaves_generators() -> None:
     """A window that was not applied leaves no NaN behind, but its randomness was used."""
     model = Model()
     rewind, before = rewind_of(model), contents(model)
@@ -279,7 +280,7 @@ def test_restoring_buffers_alone_leaves_generators() -> None:
     first = torch.rand(()).item()
     for buffer in model.buffers():
         buffer.zero_()
-    rewind.restore_buffers(mark)
+    rewind.restore_state(mark)
 
     assert contents(model) == before
     assert [first, torch.rand(()).item()] == expected
@@ -301,3 +302,26 @@ def test_running_again_from_a_mark_gives_the_same(seed: int, windows: int) -> No
     rewind.restore(mark)
 
     assert once() == first
+
+
+class Masked(nn.Module):
+    """A model with a mask of -inf in a buffer, as attention has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.BatchNorm1d(3)
+        self.register_buffer("mask", torch.full((3, 3), float("-inf")).triu(1))
+
+
+def test_a_mask_of_minus_infinity_is_no_stray() -> None:
+    """What was not finite from the start is meant so; what becomes so is not."""
+    workload = toy.Toy()
+    workload.model = Masked()  # type: ignore[assignment]  # any module will do
+    rewind = Rewind(workload.model, toy.CPU, workload)
+    before = rewind.strays().item()
+
+    workload.model.get_buffer("layer.running_var").fill_(float("inf"))
+
+    assert before == 0.0
+    assert math.isnan(rewind.strays().item())
+    assert rewind.unjudged == {"mask"}

@@ -45,7 +45,7 @@ def by_hand(
     for x, y in data:
         optimizer.zero_grad()
         loss = CRITERION(subject(x), y)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         if max_norm is not None:
             nn.utils.clip_grad_norm_(subject.parameters(), max_norm)
         optimizer.step()

@@ -13,7 +13,7 @@ from ampd import AMPConfig
 from ampd.errors import WorkloadError
 from tests.face import loops
 
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, loops.MakeOptimizer] = {
     "adamw": loops.ADAMW,
     "fused adamw": lambda model: optim.AdamW(model.parameters(), lr=0.01, fused=True),
     "sgd": lambda model: optim.SGD(model.parameters(), lr=0.01, momentum=0.9),
@@ -49,7 +49,7 @@ def test_a_scheduler_of_the_loop_is_respected() -> None:
         torch.set_rng_state(seed)
         loops.by_hand(theirs, optimizers[1], [batch])
         for schedule in schedules:
-            schedule.step()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            schedule.step()
 
     assert optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-5)
     assert loops.state_of(ours, optimizers[0]) == loops.state_of(theirs, optimizers[1])

@@ -17,7 +17,8 @@ from ampd.core.ledger import Ledger, WindowRecord
 from ampd.core.precision import Capability, Precision
 from ampd.errors import ConfigError
 from ampd.optimizer.pairs import Pairs
-from ampd.optimizer.performance import log, stats
+from ampd.optimizer.performance import stats
+from ampd.optimizer.reports import log
 from ampd.optimizer.settings import job_of
 from tests.face import loops
 
@@ -171,7 +172,7 @@ def test_the_keys_of_the_loop_are_not_ours() -> None:
     """A change of what the program's own optimizer holds would do nothing, so it is refused."""
     pairs = Pairs(job_of(PerformanceConfig()), log)
 
-    with pytest.raises(ConfigError, match="optim.lr belongs to the loop that the training runs in"):
+    with pytest.raises(ConfigError, match=r"optim\.lr belongs to the loop that the training runs in"):
         pairs.configure(change(pairs.config, {"optim.lr": 0.5}))
 
 

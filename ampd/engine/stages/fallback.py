@@ -49,7 +49,7 @@ class Fallback:
         try:
             return self._recover(attempt, mark, proceed)
         except BaseException:
-            self._rewind.restore_buffers(mark)  # whoever catches it goes on with statistics as they were
+            self._rewind.restore_state(mark)  # whoever catches it goes on with statistics as they were
             raise
 
     def configure(self, config: JobConfig) -> None:
@@ -78,11 +78,11 @@ class Fallback:
     def _descend(self, outcome: Outcome, mark: Mark, proceed: Proceed) -> Outcome:
         """Down the ladder until an attempt is finite; the buffers are put back where none is."""
         for rung in rungs_of(self.amp, outcome.attempt.precision):
-            if rung != "retry" or math.isfinite(outcome.loss):
+            if rung != "retry" or not _is_forward(outcome):
                 outcome = self._replay(outcome, rung, mark, proceed)
             if outcome.verdict is Verdict.FINITE:
                 return _with_cause_of_replays(outcome)
-        self._rewind.restore_buffers(mark)
+        self._rewind.restore_state(mark)
         return replace(_with_cause_of_failure(outcome), mark=mark)
 
     def _replay(self, failed: Outcome, rung: str, mark: Mark, proceed: Proceed) -> Outcome:
@@ -127,9 +127,14 @@ def rungs_of(amp: AMPConfig, precision: Precision) -> tuple[str, ...]:
     return tuple(r for r in amp.ladder if r == "retry" or _WIDTH[Precision(r)] > _WIDTH[precision])
 
 
+def _is_forward(failed: Outcome) -> bool:
+    """The forward pass itself went wrong: its loss, or what it wrote into a buffer."""
+    return failed.has_strayed or not math.isfinite(failed.loss)
+
+
 def _cause_of(failed: Outcome) -> Cause:
     """The cause as far as one failed attempt tells: the loss first; of gradients, the scale where there is one."""
-    if not math.isfinite(failed.loss):
+    if _is_forward(failed):
         return Cause.FORWARD
     was_retried = any(rung == "retry" for _cause, rung in failed.replays)
     return Cause.SCALE if failed.scale is not None and not was_retried else Cause.BACKWARD

@@ -1,8 +1,9 @@
 """SCALE: scales the loss in float16, unscales the gradients, and judges every attempt in every precision.
 
 The guard is the same for float16, bfloat16 and float32: an attempt is FINITE only if every loss and the norm of all
-gradients after unscaling are. Judging reads the device once: losses, norm and scale in one small tensor. A deferred attempt
-is judged on the device instead: its flag gates the commit, and the same tensor travels to the host in a letter.
+gradients after unscaling are, and no module buffer has strayed to inf or NaN on the way. Judging reads the device once:
+losses, norm, scale and strays in one small tensor. A deferred attempt is judged on the device instead: its flag gates
+the commit, and the same tensor travels to the host in a letter.
 
 float16 without a scale (`scale_loss = false`) lets small gradients vanish; the share of zeros among them then travels
 with the other figures.
@@ -26,6 +27,7 @@ from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
 from ampd.engine.letter import Letters
 from ampd.engine.pipeline import Proceed
+from ampd.engine.rewind import Rewind
 from ampd.engine.scale import LossScale
 from ampd.engine.stages.context import StageContext
 from ampd.engine.window import Attempt, Outcome, Verdict
@@ -34,11 +36,14 @@ from ampd.engine.window import Attempt, Outcome, Verdict
 class Scaler:
     """Owns the loss scale; the one place where gradients are unscaled and their norm is taken."""
 
-    def __init__(self, config: JobConfig, parameters: Sequence[nn.Parameter], device: torch.device) -> None:
+    def __init__(
+        self, config: JobConfig, parameters: Sequence[nn.Parameter], device: torch.device, rewind: Rewind
+    ) -> None:
         self.amp = config.amp
         self.scale = LossScale(config.amp.init_scale, device)
         self._parameters = parameters
         self._letters = Letters(device)
+        self._rewind = rewind
         self.configure(config)
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
@@ -48,7 +53,9 @@ class Scaler:
         found = self.scale.unscale(gradients) if scaled else None
         norm = total_norm(gradients)
         vanished = self._vanished(attempt.precision, gradients)
-        figures = torch.cat((outcome.losses, norm.reshape(1), self.scale.value, *vanished))
+        figures = torch.cat(
+            (outcome.losses, norm.reshape(1), self.scale.value, self._rewind.strays(), *vanished)
+        )
         if attempt.is_deferred:
             judged = self._defer(outcome, norm, figures)
         else:
@@ -98,10 +105,10 @@ class Scaler:
 
 
 def judge(outcome: Outcome, grad_norm: Tensor | None, figures: list[float], *, scaled: bool) -> Outcome:
-    """The verdict from figures on the host: the losses, norm and scale, and the share of zeros where it was taken."""
+    """The verdict from figures on the host: losses, norm, scale, strays, and the share of zeros where it was taken."""
     count = outcome.losses.numel()
-    losses, norm, scale = figures[:count], figures[count], figures[count + 1]
-    is_finite = math.isfinite(norm) and all(map(math.isfinite, losses))
+    losses, (norm, scale, strays, *zeros) = figures[:count], figures[count:]
+    is_finite = math.isfinite(norm) and strays == 0 and all(map(math.isfinite, losses))
     return replace(
         outcome,
         verdict=Verdict.FINITE if is_finite else Verdict.NONFINITE,
@@ -109,7 +116,8 @@ def judge(outcome: Outcome, grad_norm: Tensor | None, figures: list[float], *, s
         loss=losses[0] if len(losses) == 1 else sum(losses) / len(losses),
         norm=norm,
         scale=scale if scaled else None,
-        zeros=figures[count + 2] if len(figures) > count + 2 else None,
+        has_strayed=strays != 0,
+        zeros=zeros[0] if zeros else None,
     )
 
 
@@ -130,4 +138,4 @@ def total_norm(gradients: list[Tensor]) -> Tensor:
 
 def build(options: NoOptions, context: StageContext) -> Scaler:
     """The stage of the built-in spec."""
-    return Scaler(context.config, context.parameters, context.device)
+    return Scaler(context.config, context.parameters, context.device, context.rewind)
