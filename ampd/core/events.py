@@ -51,11 +51,49 @@ _WARNINGS = (
 )
 
 
+ACTION_NAMES: dict[type[m.Message], str] = {
+    m.Configure: "config.applied",
+    m.Inject: "fault.injected",
+    m.Reset: "statistics.reset",
+    m.Avoid: "window.avoided",
+}
+"""What an action that took effect is called."""
+
+
 def describe(report: m.Report) -> tuple[str, dict[str, Any]]:
-    """The event's name and its fields as plain data."""
-    fields = msgspec.to_builtins(report)
+    """The event's name and its fields as plain data; what is empty is left out."""
+    match report:
+        case m.Applied():
+            return ACTION_NAMES[type(report.applied.action)], _present(_of_action(report))
+        case m.Ready():
+            fields = _plain(report) | {
+                "precision": report.choice.precision.value,
+                "reason": report.choice.reason,
+            }
+            hidden = ("config", "choice", "capability")
+            native = [precision.value for precision in report.capability.native]
+            kept = {name: value for name, value in fields.items() if name not in hidden}
+            return NAMES[m.Ready], _present(kept | {"device": report.capability.device, "native": native})
+    return NAMES[type(report)], _present(_plain(report))
+
+
+def _of_action(report: m.Applied) -> dict[str, Any]:
+    """Who changed what and when: a line that a person can read."""
+    applied = report.applied
+    fields = {name: value for name, value in _plain(applied).items() if name not in ("action", "request_id")}
+    if isinstance(applied.action, m.Configure):
+        return fields | {"changes": [str(difference) for difference in report.differences]}
+    return fields | _plain(applied.action)
+
+
+def _plain(message: m.Message) -> dict[str, Any]:
+    fields: dict[str, Any] = msgspec.to_builtins(message)
     del fields["type"]
-    return NAMES[type(report)], fields
+    return fields
+
+
+def _present(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value != ""}
 
 
 def level_of(report: m.Report) -> str:

@@ -18,6 +18,7 @@ import msgspec
 from ampd.core import messages as m
 from ampd.core.change import change, differences
 from ampd.core.config import JobConfig
+from ampd.core.keys import value_of
 from ampd.core.ledger import Cause, Ledger, WindowRecord
 from ampd.core.policy import FallbackBudget, raise_dtype
 from ampd.core.precision import Capability, Choice, Precision
@@ -181,8 +182,8 @@ class Boundary:
     def _carry_out(self, applied: m.AppliedAction) -> None:
         old = self._trainer.config
         match applied.action:
-            case m.Configure(changes=changes):
-                self._configure(changes)
+            case m.Configure():
+                self._configure(applied.action)
             case m.Inject(fault=fault, windows=windows):
                 self._trainer.injector.arm(fault, windows)
             case m.Reset(what=what):
@@ -203,9 +204,12 @@ class Boundary:
             )
         )
 
-    def _configure(self, changes: Mapping[str, Any]) -> None:
-        self._trainer.configure(change(self._trainer.config, changes))
-        self.live.overrides = {**self.live.overrides, **changes}
+    def _configure(self, action: m.Configure) -> None:
+        """A dropped key takes what the job file says now, which may be another value than when it was dropped."""
+        dropped = {key: value_of(self._job_file, key) for key in action.dropped}
+        self._trainer.configure(change(self._trainer.config, action.changes | dropped))
+        held = self.live.overrides | action.changes
+        self.live.overrides = {key: value for key, value in held.items() if key not in dropped}
         self.live.revision += 1
 
     def _reset(self, what: str) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ampd.engine.mark import Mark
-from ampd.engine.workload import Capturing, Workload
+from ampd.engine.workload import Capturing, Randomised, Workload
 
 
 class Rewind:
@@ -32,6 +32,7 @@ class Rewind:
         self._device = device
         self._host_rng = host_rng
         self._workload = workload if isinstance(workload, Capturing) else None
+        self._own = dict(workload.generators) if isinstance(workload, Randomised) else {}
         self._buffers = FlatBuffers(model)
 
     def mark(self, *, rng: bool = True) -> Mark:
@@ -71,6 +72,8 @@ class Rewind:
         states: dict[str, Any] = {"cpu": torch.get_rng_state()}
         if self._device.type == "cuda":
             states["cuda"] = torch.cuda.get_rng_state(self._device)
+        if self._own:
+            states["own"] = {name: generator.get_state() for name, generator in self._own.items()}
         if self._host_rng:
             states["python"] = random.getstate()
             states["numpy"] = _numpy_state()
@@ -82,6 +85,8 @@ class Rewind:
             torch.set_rng_state(states["cpu"])
         if "cuda" in states:
             torch.cuda.set_rng_state(states["cuda"], self._device)
+        for name, state in states.get("own", {}).items():
+            self._own[name].set_state(state)
         if "python" in states:
             version, internal, gauss = states["python"]
             random.setstate((version, tuple(internal), gauss))

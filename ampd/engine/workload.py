@@ -69,6 +69,13 @@ class Evaluating(Protocol):
 
 
 @runtime_checkable
+class Randomised(Protocol):
+    """A workload whose loss draws from torch generators of its own; they are rewound and saved with the rest."""
+
+    generators: Mapping[str, torch.Generator]
+
+
+@runtime_checkable
 class Capturing(Protocol):
     """A workload with state outside the model's parameters and buffers; rewound and saved with the rest."""
 

@@ -8,6 +8,7 @@ import typing
 import pytest
 
 from ampd.core import messages as m
+from ampd.core.change import Difference
 from ampd.core.events import NAMES, describe, level_of
 from ampd.core.ledger import Cause
 from ampd.core.precision import Precision
@@ -52,3 +53,37 @@ def test_facts_are_fields() -> None:
 def test_an_event_is_as_severe_as_what_happened(report: m.Report, level: str) -> None:
     """Trouble that was handled is a warning; only a failed run is an error."""
     assert level_of(report) == level
+
+
+def test_a_change_reads_as_one_line() -> None:
+    """Who changed what, when and why; no nesting, nothing empty."""
+    action = m.Configure(changes={"amp.dtype": "float16"})
+    applied = m.AppliedAction(
+        seq=1, window=8, revision=2, action=action, request_id="r", author="ann", reason="why not"
+    )
+    moved = (Difference(key="amp.dtype", old="auto", new="float16"),)
+
+    assert describe(m.Applied(applied=applied, differences=moved)) == (
+        "config.applied",
+        {
+            "seq": 1,
+            "window": 8,
+            "revision": 2,
+            "author": "ann",
+            "reason": "why not",
+            "changes": ["amp.dtype auto -> float16"],
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "name"),
+    [
+        (m.Inject(fault="oom"), "fault.injected"),
+        (m.Reset(what="stats"), "statistics.reset"),
+        (m.Avoid(cause=Cause.DATA), "window.avoided"),
+    ],
+)
+def test_other_actions_have_names_of_their_own(action: m.Action, name: str) -> None:
+    """A fault is no configuration, and nobody should read it as one."""
+    assert describe(m.Applied(applied=m.AppliedAction(seq=1, window=8, revision=1, action=action)))[0] == name

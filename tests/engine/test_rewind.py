@@ -325,3 +325,23 @@ def test_a_mask_of_minus_infinity_is_no_stray() -> None:
     assert before == 0.0
     assert math.isnan(rewind.strays().item())
     assert rewind.unjudged == {"mask"}
+
+
+class OwnNoise(toy.Toy):
+    """A workload that draws from a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generators = {"noise": torch.Generator().manual_seed(5)}
+
+
+def test_generators_of_the_workload_are_rewound() -> None:
+    """A generator that the workload registers gives the same numbers again."""
+    workload = OwnNoise()
+    rewind = Rewind(workload.model, toy.CPU, workload)
+    mark = rewind.mark()
+    first = torch.rand(3, generator=workload.generators["noise"])
+
+    rewind.restore(mark)
+
+    assert torch.equal(torch.rand(3, generator=workload.generators["noise"]), first)
