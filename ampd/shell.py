@@ -22,7 +22,7 @@ from ampd.core import messages as m
 from ampd.core import stimuli as s
 from ampd.core.config import JobConfig
 from ampd.core.protocol import Request
-from ampd.core.requests import READS
+from ampd.core.questions import AT_ONCE
 from ampd.core.supervisor import Supervisor
 from ampd.errors import CheckpointError, ConfigError, PluginError
 
@@ -64,9 +64,7 @@ class Shell:
         metrics = asyncio.get_running_loop().create_task(self._serve_metrics())
         self._begin(ports.link.serve(self._reported))
         self._begin(self._tick())
-        self.feed(
-            s.Booted(now=time.time(), schedule=ports.journal.applied(), pending=ports.journal.pending())
-        )
+        self.feed(_booted(ports.journal))
         for peer, request in self._waiting:
             self._requested(peer, request)
         try:
@@ -173,7 +171,7 @@ class Shell:
     # Stimuli.
 
     def _requested(self, peer: Peer, request: Request) -> None:
-        if self._opened is None and not isinstance(request.command, READS):
+        if self._opened is None and not isinstance(request.command, AT_ONCE):
             self._waiting.append((peer, request))
             return
         stored = self._opened.journal.answer_of(request.id) if self._opened is not None else None
@@ -223,6 +221,12 @@ class Shell:
             self._exit.set_exception(bug)
 
 
+def _booted(journal: disk.Journal) -> s.Booted:
+    return s.Booted(
+        now=time.time(), schedule=journal.applied(), pending=journal.pending(), revisions=journal.revisions()
+    )
+
+
 def _line(entry: s.Entry, now: float) -> disk.Record:
     """The journal's form of an entry."""
     match entry:
@@ -230,7 +234,7 @@ def _line(entry: s.Entry, now: float) -> disk.Record:
             return disk.Accepted(
                 time=now, request_id=act.request_id, action=act.action, author=act.author, reason=act.reason
             )
-        case s.Taken(applied, reply):
-            return disk.Applied(time=now, applied=applied, reply=reply)
+        case s.Taken(applied, reply, differences):
+            return disk.Applied(time=now, applied=applied, reply=reply, differences=differences)
         case s.Rejected(reply):
             return disk.Refused(time=now, reply=reply)

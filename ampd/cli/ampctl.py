@@ -10,15 +10,9 @@ from __future__ import annotations
 
 import click
 
+from ampd.cli import ctl_complete, ctl_events, ctl_explain, ctl_hello, ctl_revisions, ctl_run
 from ampd.cli.ctl_call import Ampctl, Call, answer, pass_call
-
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print the answer as one JSON object.")
-_dry_run = click.option("--dry-run", is_flag=True, help="Check and show the change, make nothing.")
-_if_revision = click.option(
-    "--if-revision", type=click.IntRange(min=1), help="Only if this revision still holds."
-)
-_reason = click.option("-m", "--message", "reason", default="", help="Why; goes into the job's history.")
-_yes = click.option("-y", "--yes", is_flag=True, help="Do not ask on a terminal.")
+from ampd.cli.ctl_options import as_json_option, dry_run_option, if_revision_option, reason_option, yes_option
 
 
 @click.group(cls=Ampctl, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,6 +41,10 @@ def cli(
       ampctl --job bytegpt stats --json
 
     \b
+    Completion, also of keys and values (zsh_source and fish_source for those shells):
+      eval "$(_AMPCTL_COMPLETE=bash_source ampctl)"
+
+    \b
     Exit codes:
       0 ok                       5 refused by the daemon
       1 failed                   6 conflict: the revision has moved on
@@ -59,25 +57,39 @@ def cli(
 
 
 @cli.command()
-@_as_json
+@as_json_option
+@click.option("-w", "--watch", is_flag=True, help="Follow the job on this terminal.")
+@click.option("--once", is_flag=True, help="With --watch: print one frame and end.")
 @pass_call
-def status(call: Call, as_json: bool) -> None:
+def status(call: Call, as_json: bool, watch: bool, once: bool) -> None:
     """Show where the job is and what precision is doing.
+
+    With --watch it follows the job with curves and events, until Ctrl-C.
 
     \b
     Examples:
       ampctl status
+      ampctl status --watch
       ampctl status --json | jq .result.precision
     """
     from ampd.cli import ctl_pages
     from ampd.core.protocol import Status
 
-    answer(call.ask(Status(), seconds=10), ctl_pages.status, as_json=as_json)
+    if once and not watch:
+        raise click.UsageError("--once is for --watch")
+    if watch and as_json:
+        raise click.UsageError("--watch is for people; a program asks `ampctl status --json` again")
+    if watch:
+        from ampd.cli.ctl_watch import watch as follow
+
+        follow(call, once=once)
+    else:
+        answer(call.ask(Status(), seconds=10), ctl_pages.status, as_json=as_json)
 
 
 @cli.command()
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
-@_as_json
+@click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=ctl_complete.keys)
+@as_json_option
 @pass_call
 def get(call: Call, keys: tuple[str, ...], as_json: bool) -> None:
     """Show the values of some keys, or of all.
@@ -97,11 +109,13 @@ def get(call: Call, keys: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command("set")
-@click.argument("changes", nargs=-1, required=True, metavar="KEY=VALUE...")
-@_if_revision
-@_dry_run
-@_reason
-@_as_json
+@click.argument(
+    "changes", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=ctl_complete.assignments
+)
+@if_revision_option
+@dry_run_option
+@reason_option
+@as_json_option
 @pass_call
 def set_(
     call: Call, changes: tuple[str, ...], if_revision: int | None, dry_run: bool, reason: str, as_json: bool
@@ -125,11 +139,11 @@ def set_(
 
 
 @cli.command()
-@click.argument("name", metavar="NAME")
-@_if_revision
-@_dry_run
-@_reason
-@_as_json
+@click.argument("name", metavar="NAME", shell_complete=ctl_complete.presets)
+@if_revision_option
+@dry_run_option
+@reason_option
+@as_json_option
 @pass_call
 def preset(call: Call, name: str, if_revision: int | None, dry_run: bool, reason: str, as_json: bool) -> None:
     """Make the changes of a preset: basic, advanced or ultra.
@@ -147,7 +161,7 @@ def preset(call: Call, name: str, if_revision: int | None, dry_run: bool, reason
 
 
 @cli.command()
-@_as_json
+@as_json_option
 @pass_call
 def stats(call: Call, as_json: bool) -> None:
     """Show the AMP ledger: of the job, and since the last reset.
@@ -165,8 +179,8 @@ def stats(call: Call, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("what", type=click.Choice(["stats", "scaler", "fallback-budget"]), default="stats")
-@_yes
-@_as_json
+@yes_option
+@as_json_option
 @pass_call
 def reset(call: Call, what: str, yes: bool, as_json: bool) -> None:
     """Clear statistics, loss scale or fallback budget.
@@ -187,99 +201,22 @@ def reset(call: Call, what: str, yes: bool, as_json: bool) -> None:
     answer(call.ask(Reset(what=what), seconds=60), ctl_pages.reset, as_json=as_json)  # type: ignore[arg-type]  # a Choice
 
 
-@cli.command()
-@_as_json
-@pass_call
-def checkpoint(call: Call, as_json: bool) -> None:
-    """Save a checkpoint now.
-
-    At the next window boundary; answered when it is on disk and verified.
-
-    \b
-    Examples:
-      ampctl checkpoint
-      ampctl checkpoint --json | jq -r .result.path
-    """
-    from ampd.cli import ctl_pages
-    from ampd.core.protocol import Checkpoint
-
-    answer(call.ask(Checkpoint(), seconds=180), ctl_pages.checkpoint, as_json=as_json)
-
-
-@cli.command()
-@_as_json
-@pass_call
-def pause(call: Call, as_json: bool) -> None:
-    """Hold the job at the next window boundary.
-
-    \b
-    Example:
-      ampctl pause
-    """
-    from ampd.cli import ctl_pages
-    from ampd.core.protocol import Pause
-
-    answer(call.ask(Pause(), seconds=60), ctl_pages.moved, as_json=as_json)
-
-
-@cli.command()
-@_as_json
-@pass_call
-def resume(call: Call, as_json: bool) -> None:
-    """Go on after a pause.
-
-    \b
-    Example:
-      ampctl resume
-    """
-    from ampd.cli import ctl_pages
-    from ampd.core.protocol import Resume
-
-    answer(call.ask(Resume(), seconds=60), ctl_pages.moved, as_json=as_json)
-
-
-@cli.command()
-@click.option("--no-save", is_flag=True, help="End without a last checkpoint.")
-@_yes
-@_as_json
-@pass_call
-def stop(call: Call, no_save: bool, yes: bool, as_json: bool) -> None:
-    """Save, then end the job and its daemon.
-
-    \b
-    Examples:
-      ampctl stop
-      ampctl stop --yes --no-save
-    """
-    from ampd.cli import ctl_pages
-    from ampd.core.protocol import Stop
-
-    call.confirm("End this job without saving it?" if no_save else "Save and end this job?", yes=yes)
-    answer(call.ask(Stop(save=not no_save), seconds=180), ctl_pages.stopped, as_json=as_json)
-
-
-@cli.command()
-@click.argument("fault", type=click.Choice(["overflow", "nan-loss", "nan-grad", "constant", "oom"]))
-@click.option(
-    "--windows", type=click.IntRange(1, 100000), default=1, show_default=True, help="How many windows."
-)
-@_as_json
-@pass_call
-def inject(call: Call, fault: str, windows: int, as_json: bool) -> None:
-    """Make the next windows go wrong.
-
-    To rehearse alerts and fallbacks; the job file must allow it.
-
-    \b
-    Examples:
-      ampctl inject overflow
-      ampctl inject nan-grad --windows 20
-    """
-    from ampd.cli import ctl_pages
-    from ampd.core.protocol import Inject
-
-    command = Inject(fault=fault, windows=windows)  # type: ignore[arg-type]  # a Choice
-    answer(call.ask(command, seconds=60), ctl_pages.injected, as_json=as_json)
+for _command in (
+    ctl_run.checkpoint,
+    ctl_run.pause,
+    ctl_run.resume,
+    ctl_run.stop,
+    ctl_run.inject,
+    ctl_revisions.history,
+    ctl_revisions.diff,
+    ctl_revisions.rollback,
+    ctl_revisions.overlay,
+    ctl_events.events,
+    ctl_hello.hello,
+    ctl_hello.list_,
+    ctl_explain.explain,
+):
+    cli.add_command(_command)
 
 
 def main() -> None:

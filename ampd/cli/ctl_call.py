@@ -54,11 +54,15 @@ class Call:
 
     def ask(self, command: AnyCommand, *, seconds: float) -> Done:
         """The daemon's answer; `seconds` is the wait where the operator named none. Raises CommandError, ConfigError."""
-        from ampd.control import endpoints
         from ampd.control.client import Client
 
-        found = endpoints.find(self._job, self._endpoint)
-        return Client(found.address).ask(command, self._timeout or seconds, request_id=self._request_id)
+        return Client(self.endpoint()).ask(command, self._timeout or seconds, request_id=self._request_id)
+
+    def endpoint(self) -> str:
+        """The address of the daemon that is meant. Raises CommandError, ConfigError."""
+        from ampd.control import endpoints
+
+        return endpoints.find(self._job, self._endpoint).address
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask on a terminal; raises CommandError at a no. A script is taken at its word."""

@@ -8,7 +8,7 @@ does not have yet is shown as "-", never as 0.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -58,7 +58,9 @@ def values(done: Done) -> str:
     """The page of `ampctl get`: one key a line, and whether it can be changed now."""
     about: Mapping[str, Any] = done.result.get("keys", {})
     return "\n".join(
-        _table([_value_row(key, value, about.get(key, {})) for key, value in done.result["values"].items()])
+        in_columns(
+            [_value_row(key, value, about.get(key, {})) for key, value in done.result["values"].items()]
+        )
     )
 
 
@@ -90,7 +92,7 @@ def stats(done: Done) -> str:
     ]
     if saved := done.result.get("memory_saved"):
         rows.append(("memory saved", "", f"{_bytes(saved['bytes'])} a micro-batch ({saved['basis']})"))
-    return "\n".join(_table(rows))
+    return "\n".join(in_columns(rows))
 
 
 def reset(done: Done) -> str:
@@ -204,7 +206,8 @@ def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:
     return [f"  {label:<12}{text}" for label, text in rows]
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def in_columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of cells as aligned lines."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     return [
         "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

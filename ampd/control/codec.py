@@ -18,7 +18,18 @@ from typing import Any, get_args
 import msgspec
 
 from ampd.core import keys
-from ampd.core.protocol import MAX_REQUEST_BYTES, VERSION, AnyCommand, Code, Event, Refusal, Reply, Request
+from ampd.core.protocol import (
+    HEARTBEAT,
+    MAX_REQUEST_BYTES,
+    VERSION,
+    AnyCommand,
+    Code,
+    Event,
+    Heartbeat,
+    Refusal,
+    Reply,
+    Request,
+)  # fmt: skip
 from ampd.errors import CommandError, ExitCode
 
 _OPERATIONS: tuple[str, ...] = tuple(str(kind.__struct_config__.tag) for kind in get_args(AnyCommand))
@@ -58,6 +69,20 @@ def encode_reply(reply: Reply) -> bytes:
 def encode_event(event: Event) -> bytes:
     """One frame, to follow one with the event's name, which subscribers match by prefix."""
     return msgspec.json.encode(event)
+
+
+def encode_heartbeat(heartbeat: Heartbeat) -> bytes:
+    """One frame, to follow one with HEARTBEAT."""
+    return msgspec.json.encode(heartbeat)
+
+
+def decode_told(frames: list[bytes]) -> Event | Heartbeat:
+    """What came over the socket of events; raises msgspec.DecodeError for anything else."""
+    if len(frames) != 2:
+        raise msgspec.DecodeError(f"a message of {len(frames)} frames; an event has two")
+    if frames[0] == HEARTBEAT.encode():
+        return msgspec.json.decode(frames[1], type=Heartbeat)
+    return msgspec.json.decode(frames[1], type=Event)
 
 
 def decode_reply(frame: bytes) -> Reply:

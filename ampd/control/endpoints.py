@@ -114,6 +114,19 @@ def find(job: str | None, endpoint: str | None) -> Endpoint:
     raise _nobody("no daemon is running", seen)
 
 
+def running() -> list[Endpoint]:
+    """Every daemon's control socket that somebody listens on, and that this user may know of."""
+    return [found for found in _candidates() if probe(found.path) in (Presence.LISTENING, Presence.FORBIDDEN)]
+
+
+def holder(path: Path) -> int | None:
+    """The pid that the daemon of a control socket wrote into its lock; None where it cannot be read."""
+    try:
+        return int((path.parent / LOCK).read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def unreachable(path: Path, presence: Presence) -> CommandError:
     """The error for a socket that cannot be talked to; `presence` is anything but LISTENING."""
     match presence:

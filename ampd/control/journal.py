@@ -21,6 +21,8 @@ from pathlib import Path
 
 import msgspec
 
+from ampd.core.change import Difference
+from ampd.core.history import Revision, revision_of
 from ampd.core.messages import Act, Action, AppliedAction
 from ampd.core.protocol import Refusal, Reply
 from ampd.errors import CheckpointError
@@ -42,10 +44,11 @@ class Accepted(Entry, frozen=True, tag="accepted"):
 
 
 class Applied(Entry, frozen=True, tag="applied"):
-    """An action took effect; `reply` is what its author was answered, where somebody asked for it."""
+    """An action took effect and moved `differences`; `reply` is what its author was answered, where one asked."""
 
     applied: AppliedAction
     reply: Reply | None = None
+    differences: tuple[Difference, ...] = ()
 
 
 class Refused(Entry, frozen=True, tag="refused"):
@@ -65,7 +68,7 @@ class Journal:
         self._size = size
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._accepted: dict[str, Accepted] = {}
-        self._applied: dict[int, AppliedAction] = {}
+        self._applied: dict[int, Applied] = {}
         self._answers: dict[str, Reply] = {}
         for record in records:
             self._enter(record)
@@ -94,7 +97,13 @@ class Journal:
 
     def applied(self) -> tuple[AppliedAction, ...]:
         """Every action that took effect, in the order in which they did; a repeated `seq` counts once, as last told."""
-        return tuple(self._applied[seq] for seq in sorted(self._applied))
+        return tuple(self._applied[seq].applied for seq in sorted(self._applied))
+
+    def revisions(self) -> tuple[Revision, ...]:
+        """Every change of the configuration that took effect, oldest first."""
+        records = (self._applied[seq] for seq in sorted(self._applied))
+        made = (revision_of(record.applied, record.differences, record.time) for record in records)
+        return tuple(revision for revision in made if revision is not None)
 
     def pending(self) -> tuple[Act, ...]:
         """What was accepted and neither applied nor refused, oldest first."""
@@ -120,7 +129,7 @@ class Journal:
                 self._accepted[record.request_id] = record
             case Applied():
                 self._accepted.pop(record.applied.request_id, None)
-                self._applied[record.applied.seq] = record.applied
+                self._applied[record.applied.seq] = record
                 if record.reply is not None:
                     self._answers[record.reply.id] = record.reply
             case Refused():

@@ -5,14 +5,17 @@ a request that can be read and that its peer may make is handed to the function 
 through `reply` when it is true. What cannot be read, or may not be asked, is answered here.
 
 No call waits for a peer. A reply to one that has left, or that reads nothing, is dropped: it can ask again with the
-same id. Events are dropped for a slow subscriber, which sees the hole in their numbers. The context is our own, not
+same id. Events are dropped for a slow subscriber, which sees the hole in their numbers, or in the number of the last
+event that each new subscriber is told at once, and all of them every second. The context is our own, not
 libzmq's global one, because a context has one door (`zap`), and two servers in a process need two.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,18 @@ from ampd.control import codec, zap
 from ampd.control.endpoints import CONTROL, EVENTS
 from ampd.control.pump import Pump
 from ampd.control.sockets import Claim, claim
-from ampd.core.protocol import MAX_REQUEST_BYTES, ROLE_OF, Code, Event, Refusal, Reply, Request, Role
+from ampd.core.protocol import (
+    HEARTBEAT,
+    MAX_REQUEST_BYTES,
+    ROLE_OF,
+    Code,
+    Event,
+    Heartbeat,
+    Refusal,
+    Reply,
+    Request,
+    Role,
+)  # fmt: skip
 
 _MAX_FRAME_BYTES = 4 * MAX_REQUEST_BYTES
 """Up to here a request is answered TOO_LARGE; beyond, libzmq drops the connection before it takes the memory."""
@@ -33,6 +47,8 @@ _QUEUED_REPLIES = 1000  # per peer; then replies to it are dropped
 _QUEUED_EVENTS = 10000  # per subscriber; then events are dropped for it
 _LAST_WORDS_MILLISECONDS = 250  # what close waits at most for a peer that does not read
 _HANDSHAKE_MILLISECONDS = 10000  # for a peer that connects and says nothing
+_BEAT_SECONDS = 1.0
+_SUBSCRIBES = b"\x01"  # how a message of XPUB begins that tells of a subscription
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -58,7 +74,8 @@ class ControlServer:
         self._router = self._context.socket(zmq.ROUTER)
         self._publisher = self._context.socket(zmq.XPUB)
         self._requests = Pump(self._router, self._receive)
-        self._subscriptions = Pump(self._publisher, lambda _: None)
+        self._subscriptions = Pump(self._publisher, self._welcome)
+        self._last_event = 0
         self._handle: Handle | None = None
         self._closed = asyncio.Event()
 
@@ -79,7 +96,10 @@ class ControlServer:
         self._handle = handle
         for part in (self._door, self._requests, self._subscriptions):
             part.start()
-        await self._closed.wait()
+        while not self._closed.is_set():
+            self._beat()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), _BEAT_SECONDS)
 
     def reply(self, peer: Peer, reply: Reply) -> None:
         """Answer a peer; never waits, and drops the reply where the peer has left or does not read."""
@@ -94,10 +114,8 @@ class ControlServer:
 
     def publish(self, event: Event) -> None:
         """Tell every subscriber; never waits."""
-        if self._publisher.closed:
-            return
-        self._publisher.send_multipart([event.name.encode(), codec.encode_event(event)], zmq.NOBLOCK)
-        self._subscriptions.poke()
+        self._last_event = event.seq
+        self._tell(event.name, codec.encode_event(event))
 
     def close(self) -> None:
         """Hand what is queued to the kernel (a last reply must not be lost to our exit), then let go of everything."""
@@ -112,6 +130,20 @@ class ControlServer:
         self._claim.release()
         self._closed.set()
 
+    def _beat(self) -> None:
+        heartbeat = Heartbeat(boot=self._boot, last=self._last_event, time=time.time())
+        self._tell(HEARTBEAT, codec.encode_heartbeat(heartbeat))
+
+    def _welcome(self, frames: list[zmq.Frame]) -> None:
+        """Tell a new subscriber where the events are; the others may hear it too."""
+        if frames[0].bytes.startswith(_SUBSCRIBES):
+            self._beat()
+
+    def _tell(self, name: str, frame: bytes) -> None:
+        if not self._publisher.closed:
+            self._publisher.send_multipart([name.encode(), frame], zmq.NOBLOCK)
+            self._subscriptions.poke()
+
     def _listen(self) -> None:
         self._door.open()
         self._router.router_mandatory = 1  # a vanished peer is an error that we see, and choose to ignore
@@ -119,6 +151,7 @@ class ControlServer:
         self._router.rcvhwm, self._router.sndhwm = _QUEUED_REQUESTS, _QUEUED_REPLIES
         self._publisher.maxmsgsize = 1024  # subscriptions only
         self._publisher.sndhwm = _QUEUED_EVENTS
+        self._publisher.xpub_verbose = 1  # every subscription is told to us, not only the first of its name
         for socket, name in ((self._router, CONTROL), (self._publisher, EVENTS)):
             socket.zap_domain = zap.DOMAIN
             socket.handshake_ivl = _HANDSHAKE_MILLISECONDS

@@ -11,6 +11,7 @@ from ampd.core import messages as m
 from ampd.core.events import describe, level_of
 from ampd.core.lifecycle import JobState, move
 from ampd.core.protocol import Event
+from ampd.core.ring import Ring
 from ampd.core.stimuli import AnyInstruction, Publish
 from ampd.core.view import JobView
 
@@ -21,6 +22,7 @@ class Bulletin:
     """The events of one boot."""
 
     def __init__(self, view: JobView) -> None:
+        self.ring = Ring()
         self._view = view
 
     def announce(self, report: m.Report, now: float) -> Publish:
@@ -44,4 +46,5 @@ class Bulletin:
         self._view.events += 1
         event = Event(boot=self._view.boot, seq=self._view.events, time=now, name=name, fields=fields)
         self._view.recent.add(event, level)
+        self.ring.add(event)
         return Publish(event, level)

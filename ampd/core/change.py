@@ -226,9 +226,9 @@ def _explain(error: msgspec.ValidationError, document: Mapping[str, Any], where:
 
 def _bad_value(key: Key, given: Any, reason: str, where: str) -> ConfigError:
     expected = re.sub(r" - at `.*", "", reason)
-    choices = _choices(key.type)
-    if choices:
-        expected = "expected one of " + ", ".join(choices)
+    words = choices(key.type)
+    if words:
+        expected = "expected one of " + ", ".join(words)
     unit = f" ({key.unit})" if key.unit else ""
     return ConfigError(
         f"{where}: {key.path} = {given!r}: {expected[0].lower()}{expected[1:]}{unit}",
@@ -237,8 +237,8 @@ def _bad_value(key: Key, given: Any, reason: str, where: str) -> ConfigError:
     )
 
 
-def _choices(hint: Any) -> list[str]:
+def choices(hint: Any) -> list[str]:
     """The words a Literal key takes, whatever wraps it."""
     if typing.get_origin(hint) is typing.Literal:
         return [str(word) for word in typing.get_args(hint)]
-    return [word for part in typing.get_args(hint)[:1] for word in _choices(part)]
+    return [word for part in typing.get_args(hint)[:1] for word in choices(part)]

@@ -186,7 +186,7 @@ class Desk:
                 id=flight.id, boot=self._view.boot, revision=done.revision, window=done.window,
                 result=replies.taken(done.action, report.differences),
             )  # fmt: skip
-        return self._write(s.Taken(done, reply))
+        return self._write(s.Taken(done, reply, report.differences))
 
     def refused(self, report: m.Refused) -> Instructions:
         """The worker refused an order, and changed nothing."""
@@ -225,7 +225,7 @@ class Desk:
         match recorded.entry:
             case s.Accepted(act):
                 return self._accepted(act, recorded.error)
-            case s.Taken(applied, reply):
+            case s.Taken(applied, reply, _):
                 trouble = objections.half_recorded(applied, recorded.error) if recorded.error else None
                 return self._closed(applied.request_id, reply, trouble)
             case s.Rejected(reply):

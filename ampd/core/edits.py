@@ -14,20 +14,39 @@ import msgspec
 from ampd.core import change, keys, objections
 from ampd.core.change import Difference
 from ampd.core.config import JobConfig
+from ampd.core.history import JOB_FILE, History
 from ampd.core.objections import Objection
-from ampd.core.protocol import Code, Preset, Set
+from ampd.core.orders import Configure
+from ampd.core.protocol import Code, DropOverlay, Preset, Rollback, Set
 from ampd.errors import ConfigError
+
+AnyChange = Set | Preset | Rollback | DropOverlay
 
 
 class Edit(msgspec.Struct, frozen=True, kw_only=True):
-    """A valid change: typed values by full key, and the keys that it moves from what holds now."""
+    """A valid change: typed values by full key, and the keys that it moves from what holds now.
+
+    `dropped` are the keys among them that follow the job file from now on.
+    """
 
     changes: dict[str, Any]
     differences: tuple[Difference, ...]
+    dropped: tuple[str, ...] = ()
 
 
-def plan(config: JobConfig, command: Set | Preset) -> Edit | Objection:
+def plan(config: JobConfig, history: History, command: AnyChange) -> Edit | Objection:
     """What the command would do to `config`."""
+    match command:
+        case Set() | Preset():
+            return _plan_new(config, command)
+        case Rollback():
+            number = command.revision
+            return _plan_return(config, history, history.last - 1 if number is None else number)
+        case DropOverlay():
+            return _plan_return(config, history, JOB_FILE)
+
+
+def _plan_new(config: JobConfig, command: Set | Preset) -> Edit | Objection:
     words = command.changes if isinstance(command, Set) else {}
     objection = _objection_to_keys(words)
     if objection is not None:
@@ -35,6 +54,20 @@ def plan(config: JobConfig, command: Set | Preset) -> Edit | Objection:
     try:
         changes = change.parse(words) if isinstance(command, Set) else dict(change.preset(command.name))
         return edit(config, changes)
+    except ConfigError as error:
+        return objections.of_error(Code.BAD_VALUE, error)
+
+
+def _plan_return(config: JobConfig, history: History, number: int) -> Edit | Objection:
+    """What makes the live keys those of a revision, and lets those go that were not changed then."""
+    if number < JOB_FILE:
+        return objections.nothing_before()
+    try:
+        then, held = history.config(number), history.overlay(number)
+        live, _fixed = split_by_life(config, then)
+        dropped = tuple(key for key in history.overlay(history.last) | live if key not in held)
+        back = {key: keys.value_of(then, key) for key in dropped}
+        return msgspec.structs.replace(edit(config, held | back), dropped=dropped)
     except ConfigError as error:
         return objections.of_error(Code.BAD_VALUE, error)
 
@@ -58,6 +91,11 @@ def rebased(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
         return change.change(config, changes)
     except ConfigError:
         return config
+
+
+def repeated(config: JobConfig, action: Configure, job_file: JobConfig) -> JobConfig:
+    """`config` after a change of the journal is made again: keys that it dropped take what the job file says now."""
+    return rebased(config, action.changes | {key: keys.value_of(job_file, key) for key in action.dropped})
 
 
 def _objection_to_keys(words: Mapping[str, str]) -> Objection | None:

@@ -14,7 +14,7 @@ import enum
 import math
 import operator
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -23,15 +23,23 @@ from ampd.core.precision import Precision
 
 
 class Cause(enum.StrEnum):
-    """Why an attempt was not finite; the label of every counter of trouble."""
+    """Why an attempt was not finite; the label of every counter of trouble. `doc` says what each means."""
 
-    FORWARD = "forward"  # the loss was not finite: the forward pass overflowed
-    SCALE = "scale"  # only gradients, under a loss scale: a smaller one is the remedy, and the scale backs off
-    BACKWARD = "backward"  # only gradients, without a loss scale or in spite of a smaller one
-    CONSTANT = "constant"  # a Python constant does not fit float16: a bug of the model
-    DATA = "data"  # not finite in float32 either, and the inputs are not finite
-    MODEL = "model"  # not finite in float32 either, with finite inputs
-    TRANSIENT = "transient"  # the same attempt again was finite: suspect the hardware
+    doc: str
+
+    def __new__(cls, word: str, doc: str) -> Self:
+        """A member is its word; what it means is kept beside it, so that no table can forget one."""
+        member = str.__new__(cls, word)
+        member._value_, member.doc = word, doc
+        return member
+
+    FORWARD = "forward", "the loss was not finite: the forward pass overflowed"
+    SCALE = "scale", "only gradients were not finite, and a smaller loss scale mended it"
+    BACKWARD = "backward", "only gradients were not finite, and a wider precision mended it"
+    CONSTANT = "constant", "a Python constant does not fit float16: a bug of the model"
+    DATA = "data", "not finite in float32 either, and the inputs are not finite"
+    MODEL = "model", "not finite in float32 either, with finite inputs"
+    TRANSIENT = "transient", "the same attempt again was finite: suspect the hardware"
 
 
 class Counts(msgspec.Struct, kw_only=True):

@@ -53,6 +53,46 @@ def stale_revision(asked: int, current: int) -> Objection:
     )
 
 
+def nothing_before() -> Objection:
+    """There is no revision to go back to."""
+    return Objection(
+        code=Code.BAD_VALUE,
+        message="nothing was changed yet, so there is nothing to go back to: revision 1 is the job file",
+        field="revision",
+        hint="`ampctl history` lists the revisions",
+    )
+
+
+def compacted(since: int, first: int) -> Objection:
+    """Some of the events that were asked for are forgotten."""
+    return Objection(
+        code=Code.COMPACTED,
+        message=f"events {since + 1} to {first - 1} are gone: {first} is the oldest that is kept",
+        field="since",
+        hint="ask without a number for all that are kept",
+    )
+
+
+def other_boot(asked: str, boot: str) -> Objection:
+    """The events that were asked for are those of an earlier daemon."""
+    return Objection(
+        code=Code.COMPACTED,
+        message=f"the events of boot {asked} are gone: this daemon is boot {boot}",
+        field="boot",
+        hint="ask without a boot for the events of this one",
+    )
+
+
+def not_yet(since: int, last: int) -> Objection:
+    """Events are asked for that have not happened."""
+    return Objection(
+        code=Code.BAD_VALUE,
+        message=f"there is no event {since} yet: {last} is the newest",
+        field="since",
+        hint="numbers begin at 1 with every start of the daemon",
+    )
+
+
 def other_request(request_id: str) -> Objection:
     """An id was used for another command before."""
     return Objection(

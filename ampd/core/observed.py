@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from ampd.core import messages as m
 from ampd.core.edits import rebased
 from ampd.core.view import JobView
@@ -57,6 +59,16 @@ def _follow(view: JobView, report: m.Applied) -> None:
     view.config = rebased(view.config, {d.key: d.new for d in report.differences})
     view.revision = report.applied.revision
     view.choice = report.choice or view.choice
+    _catch_up(view, report.applied.window)
+
+
+def _catch_up(view: JobView, window: int) -> None:
+    """Whoever asks after an answer must not be told of a time before it: the next snapshot may be a while."""
+    last = view.snapshot
+    if last is not None and last.window <= window and view.choice is not None:
+        view.snapshots[0] = msgspec.structs.replace(
+            last, window=window, revision=view.revision, precision=view.choice.precision
+        )
 
 
 def _sample(view: JobView, rank: int, snapshot: m.Snapshot, now: float) -> None:

@@ -25,10 +25,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbi
 
 
 class Configure(Message, frozen=True, kw_only=True, tag="configure"):
-    """Change live keys. `base` is the revision it was decided on; None rebases on whatever holds."""
+    """Change live keys. `base` is the revision it was decided on; None rebases on whatever holds.
+
+    `dropped` are the keys among them that follow the job file from now on, whatever it will say.
+    """
 
     changes: dict[str, Any]
     base: int | None = None
+    dropped: tuple[str, ...] = ()
 
 
 class Inject(Message, frozen=True, kw_only=True, tag="inject"):

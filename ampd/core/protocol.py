@@ -46,6 +46,7 @@ class Code(enum.StrEnum):
     NOT_READY = "NOT_READY"
     SHUTTING_DOWN = "SHUTTING_DOWN"
     APPLY_FAILED = "APPLY_FAILED"
+    COMPACTED = "COMPACTED"
     INTERNAL = "INTERNAL"
 
     @property
@@ -121,14 +122,64 @@ class Inject(Command, frozen=True, kw_only=True, tag="inject"):
     windows: Annotated[int, Meta(ge=1, le=100000)] = 1
 
 
-AnyCommand = Status | Get | Set | Preset | Stats | Reset | Checkpoint | Pause | Resume | Stop | Inject
+class History(Command, frozen=True, kw_only=True, tag="history"):
+    """The revisions of the configuration, oldest first; `last` asks for the newest so many."""
+
+    last: Annotated[int, Meta(ge=1)] | None = None
+
+
+class Diff(Command, frozen=True, kw_only=True, tag="diff"):
+    """The keys in which two revisions differ: `old` is the job file, `new` what holds now, where not given."""
+
+    old: int = 1
+    new: int | None = None
+
+
+class Rollback(Command, frozen=True, kw_only=True, tag="rollback"):
+    """Make a new revision whose live keys are those of `revision`, or of the one before."""
+
+    revision: int | None = None
+    if_revision: int | None = None
+    dry_run: bool = False
+    reason: str = ""
+
+
+class Overlay(Command, frozen=True, kw_only=True, tag="overlay"):
+    """Which live changes differ from the job file that the daemon was started with."""
+
+
+class DropOverlay(Command, frozen=True, kw_only=True, tag="overlay-drop"):
+    """Make a new revision that goes back to the job file."""
+
+    if_revision: int | None = None
+    dry_run: bool = False
+    reason: str = ""
+
+
+class Events(Command, frozen=True, kw_only=True, tag="events"):
+    """Events after number `since` of this boot, `most` at a time; all that are kept, where it is not given."""
+
+    since: Annotated[int, Meta(ge=0)] | None = None
+    boot: str = ""
+    most: Annotated[int, Meta(ge=1, le=1000)] = 500
+
+
+class Hello(Command, frozen=True, kw_only=True, tag="hello"):
+    """Who is there: versions, operations with the role that each needs, and the JSON Schema of the live keys."""
+
+
+AnyCommand = (
+    Status | Get | Set | Preset | Stats | Reset | Checkpoint | Pause | Resume | Stop | Inject
+    | History | Diff | Rollback | Overlay | DropOverlay | Events | Hello
+)  # fmt: skip
 
 # Design: reads need `view`; what an engineer does on shift needs `operate`; ending a job needs `admin`.
 ROLE_OF: dict[type[Command], Role] = {
     Status: Role.VIEW, Get: Role.VIEW, Stats: Role.VIEW,
     Set: Role.OPERATE, Preset: Role.OPERATE, Reset: Role.OPERATE, Checkpoint: Role.OPERATE,
     Pause: Role.OPERATE, Resume: Role.OPERATE, Inject: Role.OPERATE,
-    Stop: Role.ADMIN,
+    History: Role.VIEW, Diff: Role.VIEW, Overlay: Role.VIEW, Events: Role.VIEW, Hello: Role.VIEW,
+    Rollback: Role.ADMIN, DropOverlay: Role.ADMIN, Stop: Role.ADMIN,
 }  # fmt: skip
 
 
@@ -173,3 +224,15 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     name: str
     fields: dict[str, Any]
+
+
+HEARTBEAT = "heartbeat"
+"""The first frame of a heartbeat; the names of events have a dot."""
+
+
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """Sent each second and to each new subscriber: the number of the last event, so that a lost tail shows."""
+
+    boot: str
+    last: int
+    time: float

@@ -1,7 +1,8 @@
 """The last events of a job, few enough to show: for the status page and `ampctl status --watch`.
 
-A storm must not push out what explains it. Events that come once a window (fallbacks, moves of the scale) are folded
-into one line each with a count, so that the change of precision before a thousand fallbacks is still to be seen.
+A storm must not push out what explains it. Events that come with windows (fallbacks, moves of the scale, checkpoints)
+are folded into one line each with a count, so that the change of precision before a thousand fallbacks is still to be
+seen.
 """
 
 from __future__ import annotations
@@ -13,10 +14,18 @@ import msgspec
 from ampd.core.protocol import Event
 
 MOST = 16
-FOLDED = frozenset({"window.fell_back", "window.skipped", "window.quarantined", "scale.moved"})
-"""The events that may come with every window."""
-
-_LONG = frozenset({"config", "capability", "request_id"})
+FOLDED = frozenset(
+    {
+        "window.fell_back",
+        "window.skipped",
+        "window.quarantined",
+        "scale.moved",
+        "checkpoint.saved",
+        "job.evaluated",
+    }
+)
+"""The events that come with windows: with every one, or at an interval."""
+_LONG = frozenset({"config", "capability", "choice", "request_id"})
 """Fields that are for programs: a whole job file is not shown in a line."""
 
 

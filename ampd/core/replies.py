@@ -166,8 +166,12 @@ def _range(span: Span) -> dict[str, float | None]:
 
 def changed(differences: Sequence[Difference], *, dry_run: bool) -> Result:
     """The result of a change, made or not."""
-    rows = [{"key": d.key, "old": d.old, "new": d.new} for d in differences]
-    return {"changes": rows, "dry_run": dry_run}
+    return {"changes": rows(differences), "dry_run": dry_run}
+
+
+def rows(differences: Sequence[Difference]) -> list[Result]:
+    """Differences as plain data."""
+    return [{"key": d.key, "old": d.old, "new": d.new} for d in differences]
 
 
 def taken(action: Action, differences: Sequence[Difference]) -> Result:

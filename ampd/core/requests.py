@@ -15,43 +15,22 @@ from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core.desk import Desk, Instructions
 from ampd.core.edits import Edit
+from ampd.core.history import History
 from ampd.core.lifecycle import JobState
 from ampd.core.objections import Objection
-from ampd.core.protocol import Code
-from ampd.core.rate import Rate
 from ampd.core.stimuli import Requested
 from ampd.core.view import JobView
-from ampd.errors import ConfigError
 
-READS = (p.Status, p.Get, p.Stats)
 OF_THE_LOOP = (p.Checkpoint, p.Pause, p.Resume, p.Stop)
 """What only a loop of ours does; a program with its own is not stopped or saved from outside."""
 
 
-def read(desk: Desk, view: JobView, rate: Rate, asked: Requested) -> Instructions:
-    """Answer a question; never remembered, since the same question later has another answer."""
-    command = asked.request.command
-    try:
-        match command:
-            case p.Status():
-                result: replies.Result | Objection = replies.status(view, rate, asked.now)
-            case p.Get():
-                result = replies.values(view, command.keys)
-            case _:
-                result = replies.stats(view)
-    except ConfigError as error:
-        result = objections.of_error(Code.UNKNOWN_KEY, error)
-    if isinstance(result, Objection):
-        return desk.refuse(asked, result)
-    return desk.answer(asked, result, is_kept=False)
-
-
-def route(desk: Desk, view: JobView, asked: Requested) -> Instructions:
-    """Take a command that may change the run (any but a read and a stop)."""
+def route(desk: Desk, view: JobView, history: History, asked: Requested) -> Instructions:
+    """Take a command that may change the run (any but a question and a stop)."""
     command = asked.request.command
     match command:
-        case p.Set() | p.Preset():
-            return _change(desk, view, asked, command)
+        case p.Set() | p.Preset() | p.Rollback() | p.DropOverlay():
+            return _change(desk, view, history, asked)
         case p.Reset():
             return desk.admit(asked, act(asked, m.Reset(what=command.what)))
         case p.Inject():
@@ -62,7 +41,10 @@ def route(desk: Desk, view: JobView, asked: Requested) -> Instructions:
             return _hold(desk, view, asked, m.Pause(request_id=asked.request.id), JobState.PAUSED)
         case p.Resume():
             return _hold(desk, view, asked, m.Resume(request_id=asked.request.id), JobState.RUNNING)
-        case p.Status() | p.Get() | p.Stats() | p.Stop():
+        case (
+            p.Status() | p.Get() | p.Stats() | p.Events() | p.Hello() | p.History() | p.Diff() | p.Overlay()
+            | p.Stop()
+        ):  # fmt: skip
             raise AssertionError(f"{command} is not routed")
         case _:
             assert_never(command)
@@ -73,17 +55,22 @@ def act(asked: Requested, action: m.Action, reason: str = "") -> m.Act:
     return m.Act(request_id=asked.request.id, action=action, author=asked.author, reason=reason)
 
 
-def _change(desk: Desk, view: JobView, asked: Requested, command: p.Set | p.Preset) -> Instructions:
-    planned = edits.plan(view.config, command)
+def _change(desk: Desk, view: JobView, history: History, asked: Requested) -> Instructions:
+    command = asked.request.command
+    assert isinstance(command, edits.AnyChange), f"{command} is no change"
+    planned = edits.plan(view.config, history, command)
     if isinstance(planned, Edit):
         planned = _on_revision(desk, view, planned, command.if_revision)
     if isinstance(planned, Objection):
         return desk.refuse(asked, planned)
     if command.dry_run:
         return desk.answer(asked, replies.changed(planned.differences, dry_run=True), is_kept=False)
-    if not planned.differences and _is_settled(desk, view):
+    if not planned.differences and not planned.dropped and _is_settled(desk, view):
         return desk.answer(asked, replies.changed((), dry_run=False))
-    action = m.Configure(changes=planned.changes, base=command.if_revision)
+    # What goes back was worked out from what holds now, so it must not be made on anything else.
+    goes_back = isinstance(command, p.Rollback | p.DropOverlay)
+    base = view.revision if goes_back and command.if_revision is None else command.if_revision
+    action = m.Configure(changes=planned.changes, base=base, dropped=planned.dropped)
     return desk.admit(asked, act(asked, action, command.reason))
 
 

@@ -12,7 +12,6 @@ result is what the worker said in `Finished`; one that ends without it has crash
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
 from typing import assert_never
 
 from ampd.core import edits, objections, outcome
@@ -20,6 +19,7 @@ from ampd.core import messages as m
 from ampd.core import stimuli as s
 from ampd.core.bulletin import Bulletin
 from ampd.core.desk import Desk, Instructions
+from ampd.core.history import History, revision_of
 from ampd.core.lifecycle import JobState
 from ampd.core.observed import observe
 from ampd.core.rate import Rate
@@ -51,7 +51,7 @@ class Run:
         self.was_ready = False  # the present worker, or the one whose last words are read
         self.rate = Rate()
         self._view, self._desk, self._bulletin, self._timers = view, desk, bulletin, timers
-        self._file = view.config  # what a worker begins with, before its checkpoint and the schedule
+        self.history = History(view.config)  # on the job file, which is what every worker begins with
         self._schedule: list[m.AppliedAction] = []
         self._exited: s.Exited | None = None
         self._crashes = 0  # in a row, without a new checkpoint
@@ -65,13 +65,14 @@ class Run:
 
     # Processes.
 
-    def begin(self, schedule: Sequence[m.AppliedAction]) -> Instructions:
+    def begin(self, booted: s.Booted) -> Instructions:
         """Start the first worker. Until it is ready, the configuration is what the journal makes of the job file."""
         view = self._view
-        self._schedule += schedule
+        self.history.add(*booted.revisions)
+        self._schedule += booted.schedule
         for done in self._schedule:
             if isinstance(done.action, m.Configure):
-                view.config = edits.rebased(view.config, done.action.changes)
+                view.config = edits.repeated(view.config, done.action, self.history.job_file)
             view.revision = max(view.revision, done.revision)
         return self.spawn()
 
@@ -177,7 +178,7 @@ class Run:
             case m.Snapshot():
                 self.rate.add(now, report)
             case m.Applied():
-                return self._applied(report)
+                return self._applied(report, now)
             case m.Refused():
                 return self._desk.refused(report)
             case m.Saved():
@@ -218,7 +219,7 @@ class Run:
         if self._view.state is JobState.STOPPING:
             return []
         start = m.Start(
-            config=self._file,
+            config=self.history.job_file,
             directory=self._view.directory,
             schedule=tuple(self._schedule),
             pending=self._desk.brief(),
@@ -233,12 +234,13 @@ class Run:
         reason = f"resumed at window {ready.window}" if ready.resumed else ""
         return self._bulletin.move(JobState.RUNNING, reason, now) + self._desk.open()
 
-    def _applied(self, report: m.Applied) -> Instructions:
+    def _applied(self, report: m.Applied, now: float) -> Instructions:
         """An action of the schedule that a resumed worker repeats was answered long ago; a new one is recorded."""
         done = report.applied
         if self._schedule and done.seq <= self._schedule[-1].seq:
             return []
         self._schedule.append(done)
+        self.history.add(revision_of(done, report.differences, now))
         if isinstance(done.action, m.Configure):
             who = "policy" if done.author == "policy" else "operator"
             self._view.changes[who] = self._view.changes.get(who, 0) + 1

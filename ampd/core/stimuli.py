@@ -19,7 +19,9 @@ from typing import Literal
 
 import msgspec
 
+from ampd.core.change import Difference
 from ampd.core.config import JobConfig
+from ampd.core.history import Revision
 from ampd.core.messages import Act, AppliedAction, Order, Report
 from ampd.core.protocol import Event, Refusal, Reply, Request
 
@@ -50,10 +52,11 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """An action took effect; `reply` is what its client will be told, or None where nobody asked."""
+    """An action took effect, and moved `differences`; `reply` is for its client, or None where nobody asked."""
 
     applied: AppliedAction
     reply: Reply | None
+    differences: tuple[Difference, ...] = ()
 
 
 class Rejected(msgspec.Struct, frozen=True):
@@ -79,6 +82,7 @@ class Booted(Stimulus, frozen=True):
 
     schedule: tuple[AppliedAction, ...] = ()
     pending: tuple[Act, ...] = ()
+    revisions: tuple[Revision, ...] = ()
 
 
 class Spawned(Stimulus, frozen=True):

@@ -16,7 +16,7 @@ from typing import assert_never
 
 import msgspec
 
-from ampd.core import edits, objections, outcome, requests
+from ampd.core import edits, objections, outcome, questions, requests
 from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
@@ -26,6 +26,7 @@ from ampd.core.edits import Edit
 from ampd.core.lifecycle import JobState
 from ampd.core.objections import Objection
 from ampd.core.outcome import Stopping
+from ampd.core.questions import Sources
 from ampd.core.run import Run, Worker
 from ampd.core.stimuli import TimerKind
 from ampd.core.timers import Timers
@@ -45,6 +46,7 @@ class Supervisor:
         self._bulletin = Bulletin(view)
         self._timers = Timers()
         self.run = Run(view, self.desk, self._bulletin, self._timers)
+        self._sources = Sources(view, self.run.rate, self.run.history, self._bulletin.ring)
         self._stopping: Stopping | None = None
         self._reloads = 0
         self._is_dismissed = False  # a held daemon that was told to go
@@ -87,14 +89,14 @@ class Supervisor:
             "daemon.started", booted.now, pid=view.pid, endpoint=view.endpoint, http=view.http
         )
         self.desk.restore(booted.pending)
-        return [told, *self.run.begin(booted.schedule)]
+        return [told, *self.run.begin(booted)]
 
     def _requested(self, asked: s.Requested) -> Instructions:
         command = asked.request.command
         op = str(command.__struct_config__.tag)
         self.view.requests[op] = self.view.requests.get(op, 0) + 1
-        if isinstance(command, requests.READS):
-            return requests.read(self.desk, self.view, self.run.rate, asked)
+        if isinstance(command, questions.Question):
+            return questions.read(self.desk, self._sources, asked)
         if self.view.is_attached and isinstance(command, requests.OF_THE_LOOP):
             return self.desk.refuse(asked, objections.not_ours(op))
         repeated = self.desk.repeated(asked)
@@ -102,7 +104,7 @@ class Supervisor:
             return repeated
         if isinstance(command, p.Stop):
             return self._asked_to_stop(asked, command)
-        return requests.route(self.desk, self.view, asked)
+        return requests.route(self.desk, self.view, self.run.history, asked)
 
     def _fired(self, fired: s.Fired) -> Instructions:
         if not self._timers.take(fired.timer):

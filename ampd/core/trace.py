@@ -104,7 +104,7 @@ class Trace(msgspec.Struct):
         totals = Totals.of(counts)
         point = _point(now, snapshot, totals.minus(self.last or totals), self.points)
         self.last = totals
-        if self.points and now - self.points[-1].begin < self.seconds:
+        if self.points and now - self.points[-1].begin <= self.seconds:
             self.points[-1] = self.points[-1].plus(point)
             return
         if len(self.points) == MOST:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
 import sys
 
@@ -28,11 +29,29 @@ def choose_device(section: DeviceSection) -> torch.device:
     )
 
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # numbers of malloc.h
+_LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc takes no larger one
+
+
 def prepare_process(section: DeviceSection) -> None:
-    """Set threads and determinism, both of the whole process."""
+    """Set threads, determinism and what becomes of freed memory, all of the whole process."""
+    keep_freed_memory()
     if section.threads:
         torch.set_num_threads(section.threads)
     torch.use_deterministic_algorithms(section.deterministic)
+
+
+def keep_freed_memory() -> None:
+    """Keep what is freed for the next step instead of giving it back to the kernel; only glibc can be told.
+
+    A step frees its gradients, which are then the end of the heap: glibc would cut it off there, and the next backward
+    would have each page mapped and zeroed anew. With four square layers of width 1024 on the CPU that is 4500 page
+    faults and 9 of 31 ms a step. Tensors above 32 MiB are mapped one by one all the same.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
 
 
 def cap_memory(amp: AMPConfig, device: torch.device) -> None:

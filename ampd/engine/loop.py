@@ -91,6 +91,8 @@ class Loop:
     def _cross_boundary(self) -> None:
         if self._is_eventful():
             self._account(self._trainer.drain())
+        if self._boundary.is_rolling_back:
+            return  # what would be saved now is the other side of the window to go back over
         if self._boundary.has_work(self.window):
             self._boundary.cross(self.window)
             self._telemetry.push(self.window, self._revision)  # whoever asks after an answer sees its effect

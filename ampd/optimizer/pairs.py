@@ -142,9 +142,8 @@ class Pairs:
 
     def _made(self, model: nn.Module, optimizer: optim.Optimizer) -> Pair:
         device = device_of(model, optimizer)
-        trained: Any = weakref.proxy(
-            model
-        )  # a proxy is callable as what it stands for, which its type cannot say
+        # A proxy is callable where what it stands for is, which its type cannot say.
+        trained: Any = weakref.proxy(model)
         workload = CallWorkload(trained)
         cap_memory(self.config.amp, device)
         stepped: optim.Optimizer = weakref.proxy(optimizer)

@@ -69,17 +69,16 @@ class Serving:
         atexit.register(serving.close)
         return serving
 
-    def bring(self, boundary: Boundary, pair: Pair) -> bool:
-        """Hand over the orders that have come, before a window; says whether there are any."""
+    def bring(self, boundary: Boundary, pair: Pair) -> None:
+        """Hand over the orders that have come, before a window."""
         if self._is_closed or self._is_lost():
-            return False
+            return
         with contextlib.suppress(queue.Empty):
             while True:
                 self._take(self._link.orders.get_nowait(), boundary)
         if self._is_briefed and not self._is_ready:
             self._is_ready = True
             self._reports(self._ready(boundary, pair))
-        return boundary.has_work(self._pairs.ledger.job.windows)
 
     def close(self) -> None:
         """Take leave of the daemon, which ends; the loop goes on without. May be called twice."""

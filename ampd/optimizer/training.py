@@ -111,12 +111,15 @@ class TrainingOptimizer:
         if self.serving is not None:
             pair.telemetry.push_if_due(window.number + 1, self._boundary.live.revision)
         if self._boundary.failure:
-            raise WorkloadError(self._boundary.failure)
+            failure, self._boundary.failure = self._boundary.failure, ""  # whoever catches it may go on
+            raise WorkloadError(failure)
         return record
 
     def _cross(self, pair: Pair, number: int) -> None:
         """Apply what was ordered; whoever asks after an answer sees its effect."""
-        if self.serving is not None and self.serving.bring(self._boundary, pair):
+        if self.serving is not None:
+            self.serving.bring(self._boundary, pair)
+        if self._boundary.has_work(number):
             self._boundary.cross(number)
             pair.telemetry.push(number, self._boundary.live.revision)
 

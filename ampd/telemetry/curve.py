@@ -78,7 +78,7 @@ def _scaled(least: float, greatest: float) -> Callable[[float], float]:
 
 def _widened(least: float, greatest: float) -> tuple[float, float]:
     """Room above and below, and for a flat line too, which is then in the middle."""
-    margin = 0.06 * (greatest - least) or 0.5
+    margin = 0.06 * (greatest - least) or 0.5 * abs(least) or 0.5
     return least - margin, greatest + margin
 
 

@@ -42,43 +42,44 @@ a:focus-visible {{ outline: 3px solid var(--link); outline-offset: 3px; border-r
 .skip:focus {{ left: 1rem; top: 1rem; padding: .5rem 1rem; background: var(--card); z-index: 1; }}
 .soft {{ color: var(--soft); }} .good {{ color: var(--good); }} .warn {{ color: var(--warn); }}
 .bad {{ color: var(--bad); }}
-.grid {{ display: grid; grid-template-columns: repeat(6, minmax(0, 1fr)); gap: .75rem; margin-top: .75rem; }}
+.grid {{ display: grid; grid-template-columns: repeat(12, minmax(0, 1fr)); gap: .75rem; margin-top: .75rem; }}
 section, header {{ background: var(--card); border: 1px solid var(--edge); border-radius: .5rem; padding: .875rem 1rem;
   min-width: 0; overflow-wrap: anywhere; }}
-section {{ grid-column: span 2; }}
-section.wide {{ grid-column: span 3; }}
+section {{ grid-column: span 3; min-height: 11rem; }}
+section.wide {{ grid-column: span 6; display: flex; flex-direction: column; }}
 section.full {{ grid-column: 1 / -1; }}
 .figure {{ margin: .125rem 0; font-size: 1.5rem; font-weight: 600; line-height: 1.25; }}
 .state {{ font-weight: 600; }}
 .row {{ display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; align-items: baseline; justify-content: space-between; }}
-.stack {{ height: 1.25rem; line-height: 1.25rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }}
 progress {{ width: 100%; height: .625rem; margin: .5rem 0 .25rem; accent-color: var(--line); }}
-.plot {{ display: grid; grid-template-columns: minmax(3.25rem, auto) minmax(0, 1fr); gap: 0 .5rem; margin-top: .5rem;
-  font-size: .8125rem; color: var(--soft); }}
+.plot {{ display: grid; grid-template: minmax(8rem, 1fr) auto / minmax(3.25rem, auto) minmax(0, 1fr); gap: 0 .5rem;
+  flex: 1; margin-top: .5rem; font-size: .8125rem; color: var(--soft); }}
 .plot .axis {{ display: flex; flex-direction: column; justify-content: space-between; text-align: right; }}
-.plot svg {{ width: 100%; height: 7rem; display: block; border-left: 1px solid var(--edge);
+.plot svg {{ width: 100%; height: 100%; display: block; border-left: 1px solid var(--edge);
   border-bottom: 1px solid var(--edge); }}
 .plot .times {{ grid-column: 2; display: flex; justify-content: space-between; gap: 1rem; }}
 path {{ fill: none; vector-effect: non-scaling-stroke; stroke-linejoin: round; stroke-linecap: round; }}
 .line {{ stroke: var(--line); stroke-width: 1.75; }}
 .mark {{ stroke: var(--bad); stroke-width: 2; }}
-table {{ width: 100%; border-collapse: collapse; }}
-th, td {{ padding: .1875rem 0; text-align: right; vertical-align: top; font-weight: 400; }}
-th {{ text-align: left; padding-right: 1rem; color: var(--soft); }}
-td.bar {{ width: 40%; padding-left: .75rem; vertical-align: middle; }}
+table {{ width: 100%; border-collapse: collapse; margin-top: .25rem; }}
+th, td {{ padding: .125rem 0 .125rem .75rem; text-align: right; font-weight: 400; white-space: nowrap; }}
+th {{ color: var(--soft); }}
+th:first-child {{ text-align: left; padding-left: 0; }}
+td.bar {{ width: 45%; }}
 td.bar svg {{ display: block; width: 100%; height: .5rem; }}
 rect {{ fill: var(--line); }}
-.events th {{ white-space: nowrap; width: 1%; }}
-.events td {{ text-align: left; }}
-.events td.name {{ width: 1%; white-space: nowrap; padding-right: 1rem; }}
+ol {{ list-style: none; margin: .25rem 0 0; padding: 0; }}
+li {{ display: grid; grid-template-columns: 5rem 17rem minmax(0, 1fr); gap: 0 .5rem; padding: .1875rem 0; }}
 footer {{ margin: 1rem .25rem; color: var(--soft); }}
 footer a {{ display: inline-block; padding: .25rem .125rem; margin-right: .75rem; }}
-@media (max-width: 62rem) {{ section, section.wide {{ grid-column: span 3; }} }}
+@media (max-width: 62rem) {{
+  section {{ grid-column: span 6; }}
+  li {{ grid-template-columns: 5rem minmax(0, 1fr); border-top: 1px solid var(--edge); }}
+  li span:last-child {{ grid-column: 2; }}
+}}
 @media (max-width: 40rem) {{
   body {{ padding: .5rem; }}
-  section, section.wide {{ grid-column: 1 / -1; }}
-  .events td, .events td.name {{ display: block; width: auto; }}
-  .events tr {{ border-top: 1px solid var(--edge); }}
+  section, section.wide {{ grid-column: 1 / -1; min-height: 0; }}
 }}
 """
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from html import escape
 
-from ampd.core.ledger import Counts
+from ampd.core.ledger import Cause, Counts
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Saved
 from ampd.core.protocol import Event
@@ -56,10 +56,9 @@ def precision(view: JobView) -> str:
     if found is None:
         return _headed("Precision", "not chosen yet", ["", ""])
     reason = escape(view.choice.reason) if view.choice is not None else ""
-    emulated = view.choice is not None and not view.choice.is_native
+    if view.choice is not None and not view.choice.is_native:
+        reason = f'<span class="warn">▲ {reason}; it costs time</span>'
     lines = [reason, f"revision {view.revision}, TF32 {'allowed' if view.config.amp.enable_tf32 else 'off'}"]
-    if emulated:
-        lines.append('<span class="warn">▲ emulated on this device: it costs time</span>')
     return _headed("Precision", str(found), lines)
 
 
@@ -69,7 +68,7 @@ def speed(view: JobView) -> str:
     if rates is None:
         return _headed("Throughput", "none yet", ["", ""])
     windows, samples, tokens = rates
-    more = f"{samples:.4g} samples/s" + (f", {tokens:.4g} tokens/s" if tokens else "")
+    more = f"{samples:,.0f} samples/s" + (f", {tokens:,.0f} tokens/s" if tokens else "")
     return _headed("Throughput", f"{windows:.3g} windows/s", [more, _activities(seconds_of(view))])
 
 
@@ -100,25 +99,26 @@ def checkpoint(view: JobView, now: float) -> str:
 
 
 def windows(view: JobView) -> str:
-    """What became of every window, and why some went another way."""
+    """What became of every window, and why some went another way: every cause has its place from the start."""
     counts = view.snapshot.job if view.snapshot is not None else view.counts
-    done = max(1, counts.windows)
-    skipped, fallen = sum(counts.skipped.values()), sum(counts.fp32_fallbacks.values())
-    rows = [
-        _ledger_row("applied", counts.applied, done),
-        _ledger_row("skipped", skipped, done),
-        _ledger_row("quarantined", counts.quarantined, done),
-        _ledger_row("fell back to float32", fallen, done),
-    ]
-    table = f"<table>{''.join(rows)}</table>"
-    causes = _causes("Fallbacks by cause", counts.fp32_fallbacks) + _causes("Skips by cause", counts.skipped)
-    return _headed("Windows", f"{counts.windows}", [_budget(view, counts)]) + table + causes
+    epochs = f"{view.limit_reached} epoch{'s' * (view.limit_reached != 1)}"
+    reached = f'; <span class="warn">▲ limit reached</span> in {epochs}' if view.limit_reached else ""
+    lost = f"{sum(counts.skipped.values())} skipped, {counts.quarantined} quarantined{reached}"
+    most = max([1, *counts.fp32_fallbacks.values()])
+    rows = "".join(_cause_row(cause, counts, most) for cause in Cause)
+    columns = (
+        '<tr><th scope="col">cause</th><th scope="col">skips</th><th scope="col">fallbacks</th><td></td></tr>'
+    )
+    return (
+        _headed("Windows", f"{counts.applied} applied", [lost, _budget(view, counts)])
+        + f"<table>{columns}{rows}</table>"
+    )
 
 
 def events(view: JobView) -> str:
     """What happened last, newest first."""
     rows = "".join(_event_row(told) for told in reversed(view.recent.lines))
-    return f'<h2>Last events</h2><table class="events">{rows}</table>'
+    return f"<h2>Last events</h2><ol>{rows}</ol>"
 
 
 def clock(moment: float) -> str:
@@ -164,38 +164,26 @@ def _saving(saved: Saved, view: JobView, now: float) -> list[str]:
 
 
 def _budget(view: JobView, counts: Counts) -> str:
-    share = f"{100 * counts.fallback_ratio:.2g} % fell back"
-    limit = f"limit {view.config.amp.max_fp32_fallbacks} an epoch, then {view.config.amp.on_fallback_limit}"
-    reached = (
-        f'; <span class="warn">▲ reached {view.limit_reached} times</span>' if view.limit_reached else ""
-    )
-    return f"{share}; {limit}{reached}"
+    amp, fallen = view.config.amp, sum(counts.fp32_fallbacks.values())
+    limit = f"limit {amp.max_fp32_fallbacks} an epoch, then {amp.on_fallback_limit}"
+    return f"{fallen} fell back to float32 ({100 * counts.fallback_ratio:.2g} %); {limit}"
 
 
-def _ledger_row(name: str, count: int, of: int) -> str:
-    return f'<tr><th scope="row">{name}</th><td>{count}</td>{_bar(count / of)}</tr>'
-
-
-def _causes(title: str, counts: Mapping[str, int]) -> str:
-    total = sum(counts.values())
-    if not total:
-        return ""
-    parts = sorted(counts.items(), key=lambda part: (-part[1], part[0]))
-    rows = "".join(_ledger_row(escape(name), count, total) for name, count in parts if count)
-    return f"<h2>{title}</h2><table>{rows}</table>"
-
-
-def _bar(share: float) -> str:
+def _cause_row(cause: Cause, counts: Counts, most: int) -> str:
+    skips, fallbacks = counts.skipped.get(cause, 0), counts.fp32_fallbacks.get(cause, 0)
     drawing = '<svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-    return f'<td class="bar">{drawing}<rect width="{100 * min(1.0, share):.1f}" height="8"/></svg></td>'
+    bar = f'{drawing}<rect width="{100 * fallbacks / most:.1f}" height="8"/></svg>'
+    return (
+        f'<tr><th scope="row">{cause}</th><td>{skips}</td><td>{fallbacks}</td><td class="bar">{bar}</td></tr>'
+    )
 
 
 def _event_row(told: Told) -> str:
     kind, sign = _LEVELS.get(told.level, ("", ""))
     name = f'<span class="{kind}">{sign} {told.event.name}</span>' if kind else told.event.name
     times = f" ({told.times} times)" if told.times > 1 else ""
-    at = f'<th scope="row">{clock(told.event.time)}</th>'
-    return f'<tr>{at}<td class="name">{name}{times}</td><td>{escape(_facts(told.event))}</td></tr>'
+    at = f'<span class="soft">{clock(told.event.time)}</span>'
+    return f"<li>{at}<span>{name}{times}</span><span>{escape(_facts(told.event))}</span></li>"
 
 
 def _facts(event: Event) -> str:
@@ -204,4 +192,8 @@ def _facts(event: Event) -> str:
 
 
 def _word(value: object) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(f"{name} {_word(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(_word(inner) for inner in value)
     return f"{value:.6g}" if isinstance(value, float) else str(value)

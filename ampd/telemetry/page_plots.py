@@ -54,7 +54,7 @@ def norm(view: JobView) -> str:
         Plot(
             title="Gradient norm",
             figure=_now(snapshot.grad_norm if snapshot is not None else None, ".4g"),
-            note=f"before clipping, log scale; {clipped} windows clipped",
+            note=f"before clipping, log scale; {clipped} clipped",
             times=_times(points),
             values=[point.grad_norm for point in points],
             show=lambda value: f"{value:.3g}",
@@ -72,8 +72,8 @@ def scale(view: JobView) -> str:
         Plot(
             title="Loss scale",
             figure="off" if now is None else f"{now:g} = {power(now)}" if power(now) else f"{now:g}",
-            note=f"{counts.scale_backoffs} back-offs (red), {counts.scale_growths} growths; "
-            f"{_scale(amp.min_scale)} to {_scale(amp.max_scale)}",
+            note=f"{counts.scale_backoffs} back-offs (marked), {counts.scale_growths} growths; "
+            f"floor {_scale(amp.min_scale)}, ceiling {_scale(amp.max_scale)}",
             times=[time for time in _times(points) for _ in range(2)],
             values=[value for point in points for value in (point.least_scale, point.scale)],
             show=_scale,
@@ -107,7 +107,7 @@ def _plotted(plot: Plot) -> str:
     label = f"{plot.title}: now {plot.figure}, least {least}, greatest {greatest}"
     curve = Curve(label=label, times=plot.times, values=plot.values, marks=plot.marks, is_log=plot.is_log)
     return (
-        f'<h2>{plot.title}</h2><p class="figure">{plot.figure}</p><p class="soft stack">{plot.note}</p>'
+        f'<h2>{plot.title}</h2><p class="figure">{plot.figure}</p><p class="soft">{plot.note}</p>'
         f'<div class="plot"><div class="axis"><span>{greatest}</span><span>{least}</span></div>{draw(curve)}'
         f'<div class="times">{_below(plot.times)}</div></div>'
     )

@@ -1,4 +1,4 @@
-"""The end of a run in a dozen aligned lines, and the same rows for the page at `/`.
+"""The end of a run in a dozen aligned lines.
 
 Counts are of the job over all its restarts where a worker has told them; throughput is of this daemon's own
 time in training, so that a resumed run is not flattered by windows that it did not run.

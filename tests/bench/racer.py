@@ -112,9 +112,11 @@ def race(task: Task, link: WorkerLink) -> tuple[m.Finished, Race]:
     parts = equip(start.config, workload, device, link.report)
     loop, writer = make_loop(start, parts, link.orders, link.report)
     try:
-        return loop.run(), workload
+        finished = loop.run()
     finally:
         writer.close()
+    assert finished is not None, "nothing here rolls back"
+    return finished, workload
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -31,3 +32,11 @@ def serve(runtime: Path) -> Iterator[Serve]:
             return running.enter_context(Served(runtime / job, script))
 
         yield start
+
+
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Children that take SIGINT, even where the tests themselves run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

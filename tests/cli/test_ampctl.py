@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -39,7 +38,28 @@ RESULTS: dict[type[protocol.Command], dict[str, Any]] = {
     protocol.Resume: {"state": "running"},
     protocol.Stop: {"state": "stopped", "saved": True},
     protocol.Inject: {"fault": "overflow", "windows": 3},
+    protocol.History: {"revisions": []},
+    protocol.Diff: {"old": 1, "new": 2, "changes": [MOVED]},
+    protocol.Rollback: {"changes": [MOVED], "dry_run": False},
+    protocol.Overlay: {"changes": []},
+    protocol.DropOverlay: {"changes": [MOVED], "dry_run": False},
+    protocol.Events: {"events": [], "last": 0},
+    protocol.Hello: {
+        "protocol": 1,
+        "version": "0",
+        "boot": "b",
+        "name": "n",
+        "pid": 1,
+        "operations": {},
+        "live_keys": {},
+    },
 }
+
+
+OPERATION_OF = {"overlay show": "overlay", "overlay drop": "overlay-drop"}
+"""Where the words of ampctl are not the operation's own."""
+HERE_ALONE = {"list", "overlay", "explain"}
+"""Words of ampctl that ask no daemon for an operation of their name: groups, and what looks at all daemons."""
 
 
 def script(request: Request) -> Done:
@@ -75,6 +95,16 @@ def asked(served: Served) -> protocol.AnyCommand:
         ("stop", protocol.Stop(save=True)),
         ("stop --no-save --yes", protocol.Stop(save=False)),
         ("inject nan-loss --windows 4", protocol.Inject(fault="nan-loss", windows=4)),
+        ("history", protocol.History()),
+        ("history -n 5", protocol.History(last=5)),
+        ("diff", protocol.Diff()),
+        ("diff 3", protocol.Diff(old=3)),
+        ("diff 3 5", protocol.Diff(old=3, new=5)),
+        ("rollback", protocol.Rollback()),
+        ("rollback 3 --dry-run", protocol.Rollback(revision=3, dry_run=True)),
+        ("rollback --if-revision 4 -m why", protocol.Rollback(if_revision=4, reason="why")),
+        ("overlay show", protocol.Overlay()),
+        ("overlay drop -m why --yes", protocol.DropOverlay(reason="why")),
     ],
 )
 def test_a_command_line_is_one_command(line: str, command: protocol.AnyCommand, serve: Serve) -> None:
@@ -97,6 +127,11 @@ def test_a_command_line_is_one_command(line: str, command: protocol.AnyCommand, 
         ("pause", "paused at window 184"),
         ("resume", "running at window 184"),
         ("stop", "stopped at window 184, saved"),
+        ("history", "nothing was changed: revision 1, the job file, holds"),
+        ("diff", "the job file -> revision 2: 1 differ\n  amp.dtype float16 -> bfloat16"),
+        ("rollback", "revision 2 applied at window 184: amp.dtype float16 -> bfloat16"),
+        ("overlay show", "no live change: every key is as the job file has it"),
+        ("overlay drop", "revision 2 applied at window 184: amp.dtype float16 -> bfloat16"),
         ("inject overflow --windows 3", "overflow in the next 3 windows, from window 184"),
         ("get dtype", "amp.dtype  =  auto    fixed"),
     ],
@@ -109,7 +144,8 @@ def test_an_answer_is_one_line(line: str, printed: str, serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("line", ["status", "get", "set a=1", "preset ultra", "stats", "reset", "checkpoint", "pause",
-                                  "resume", "stop", "inject overflow"])  # fmt: skip
+                                  "resume", "stop", "inject overflow", "history", "diff", "rollback", "overlay show",
+                                  "overlay drop"])  # fmt: skip
 def test_json_is_the_whole_answer(line: str, serve: Serve) -> None:
     """--json gives id, revision, window and result, and nothing else."""
     served = serve(script)
@@ -125,7 +161,12 @@ def test_every_command_of_the_protocol_has_a_verb() -> None:
     """The protocol's operations and ampctl's commands are the same words."""
     operations = {kind.__struct_config__.tag for kind in get_args(protocol.AnyCommand)}
 
-    assert set(cli.commands) == operations
+    groups = {name: command for name, command in cli.commands.items() if isinstance(command, click.Group)}
+    words = set(cli.commands) | {
+        f"{name} {word}" for name, group in groups.items() for word in group.commands
+    }
+
+    assert {OPERATION_OF.get(word, word) for word in words - HERE_ALONE} == operations
 
 
 @pytest.mark.parametrize(
@@ -248,14 +289,6 @@ def test_nothing_given_shows_the_help() -> None:
 
     assert result.exit_code == 2
     assert "Commands:" in result.stderr
-
-
-@pytest.fixture
-def _interruptible() -> Iterator[None]:
-    """Children that take SIGINT, even where the tests themselves run in the background, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(

@@ -66,10 +66,18 @@ class LoopThread:
 class Served:
     """A control server in `directory` that answers each request by `script`; None leaves it unanswered."""
 
-    def __init__(self, directory: Path, script: Script = done, *, group: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        script: Script = done,
+        *,
+        group: str = "",
+        kind: type[ControlServer] = ControlServer,
+        boot: str = BOOT,
+    ) -> None:
         self.requests: queue.SimpleQueue[tuple[Peer, Request]] = queue.SimpleQueue()
         self.loop = LoopThread()
-        self.server = ControlServer.bind(directory, boot=BOOT, group=group)
+        self.server = kind.bind(directory, boot=boot, group=group)
         self._script = script
 
     def __enter__(self) -> Self:

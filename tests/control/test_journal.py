@@ -9,11 +9,13 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ampd.control import journal as j
 from ampd.control.journal import Journal
 from ampd.core import messages as m
+from ampd.core.change import Difference
 from ampd.core.protocol import Code, Done, Refusal, Reply
 from ampd.errors import CheckpointError
 
@@ -277,3 +279,27 @@ def test_a_directory_in_its_place_is_explained(path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"cannot open the journal .*journal\.jsonl"):
         Journal.open(path)
+
+
+def test_revisions_survive_with_what_they_moved(path: Path, reopen: Callable[[], Journal]) -> None:
+    """Who, when, why and old -> new of every change, also of one that nobody waited for; a reset is none."""
+    moved = (Difference(key="amp.dtype", old="auto", new="bfloat16"),)
+    with_moved = msgspec.structs.replace(applied("", 1), differences=moved)
+    write(reopen(), with_moved, applied("r2", 2, action=m.Reset(what="stats")))
+
+    (revision,) = reopen().revisions()
+
+    assert (revision.number, revision.window, revision.time, revision.author) == (2, 10, 2.0, "alice")
+    assert (revision.values, revision.differences) == (SET.changes, moved)
+
+
+def test_a_journal_without_differences_is_read(path: Path, reopen: Callable[[], Journal]) -> None:
+    """One that was written before they were recorded: the values that a change set are there all the same."""
+    write(reopen(), applied("r1", 1))
+    lines = [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
+    del lines[0]["differences"], lines[0]["applied"]["action"]["dropped"]
+    path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
+
+    (revision,) = reopen().revisions()
+
+    assert (revision.values, revision.differences, revision.dropped) == (SET.changes, (), ())

@@ -209,6 +209,7 @@ class Bench:
             action=act.action,
             request_id=act.request_id,
             author=act.author,
+            reason=act.reason,
         )
         moved: tuple[change.Difference, ...] = ()
         if isinstance(act.action, m.Configure):
@@ -316,7 +317,7 @@ class Bench:
         match entry:
             case s.Accepted(act):
                 self._on_disk.add(act.request_id)
-            case s.Taken(applied, _reply):
+            case s.Taken(applied):
                 self._outcomes.add(applied.request_id)
             case s.Rejected(reply):
                 self._outcomes.add(reply.id)

@@ -21,6 +21,7 @@ from ampd.core.change import (
     read_job,
     show,
 )
+from ampd.core.history import History
 from ampd.core.objections import Objection
 from ampd.core.protocol import Code, Set
 from ampd.errors import ConfigError
@@ -127,7 +128,7 @@ def test_an_infinite_limit_is_refused() -> None:
 
 def test_a_key_given_twice_is_refused() -> None:
     """A short and a full name of one key in one command: neither is ignored."""
-    objection = edits.plan(job(), Set(changes={"dtype": "float16", "amp.dtype": "bfloat16"}))
+    objection = edits.plan(job(), History(job()), Set(changes={"dtype": "float16", "amp.dtype": "bfloat16"}))
 
     assert isinstance(objection, Objection)
     assert (objection.code, objection.field) == (Code.BAD_VALUE, "amp.dtype")

@@ -8,15 +8,18 @@ from hypothesis import strategies as st
 
 from ampd.core import edits, keys
 from ampd.core.edits import Edit
+from ampd.core.history import History
 from ampd.core.objections import Objection
 from ampd.core.protocol import Code, Preset, Set
 from ampd.errors import ConfigError
 from tests.core.bench import job_config
 
+FILE = History(job_config())
+
 
 def test_an_edit_has_typed_values_and_what_they_move() -> None:
     """Words become values by their full key; what holds already is no difference."""
-    planned = edits.plan(job_config(), Set(changes={"lr": "0.5", "dtype": "auto"}))
+    planned = edits.plan(job_config(), FILE, Set(changes={"lr": "0.5", "dtype": "auto"}))
 
     assert isinstance(planned, Edit)
     assert planned.changes == {"optim.lr": 0.5, "amp.dtype": "auto"}
@@ -30,7 +33,7 @@ def test_an_edit_has_typed_values_and_what_they_move() -> None:
 )
 def test_any_words_are_an_edit_or_an_objection(words: dict[str, str]) -> None:
     """Never an exception, whatever an operator types; an objection always has a message."""
-    planned = edits.plan(job_config(), Set(changes=words))
+    planned = edits.plan(job_config(), FILE, Set(changes=words))
 
     assert isinstance(planned, Edit) or (isinstance(planned, Objection) and planned.message)
 
@@ -38,7 +41,7 @@ def test_any_words_are_an_edit_or_an_objection(words: dict[str, str]) -> None:
 @pytest.mark.parametrize("path", sorted(path for path, key in keys.table().items() if not key.live))
 def test_every_fixed_key_is_immutable(path: str) -> None:
     """Each with its name, and what to do instead."""
-    planned = edits.plan(job_config(), Set(changes={path: "1"}))
+    planned = edits.plan(job_config(), FILE, Set(changes={path: "1"}))
 
     assert isinstance(planned, Objection)
     assert (planned.code, planned.field) == (Code.IMMUTABLE, path)
@@ -48,7 +51,7 @@ def test_every_fixed_key_is_immutable(path: str) -> None:
 @pytest.mark.parametrize("name", ["basic", "advanced", "ultra"])
 def test_every_preset_can_be_planned(name: str) -> None:
     """From the default configuration, each is a valid change."""
-    assert isinstance(edits.plan(job_config(), Preset(name=name)), Edit)
+    assert isinstance(edits.plan(job_config(), FILE, Preset(name=name)), Edit)
 
 
 def test_a_reload_is_split_by_what_is_live() -> None:

@@ -92,7 +92,9 @@ MOVES: dict[tuple[JobState, str], JobState] = {
 COMMANDS: dict[str, p.AnyCommand] = {
     "status": p.Status(), "get": p.Get(), "stats": p.Stats(), "set": p.Set(changes={"optim.lr": "0.5"}),
     "preset": p.Preset(name="ultra"), "reset": p.Reset(), "checkpoint": p.Checkpoint(), "pause": p.Pause(),
-    "resume": p.Resume(), "inject": p.Inject(fault="overflow"), "stop": p.Stop(),
+    "resume": p.Resume(), "inject": p.Inject(fault="overflow"), "stop": p.Stop(), "history": p.History(),
+    "diff": p.Diff(), "rollback": p.Rollback(), "overlay": p.Overlay(), "overlay-drop": p.DropOverlay(),
+    "events": p.Events(), "hello": p.Hello(),
 }  # fmt: skip
 
 

@@ -132,6 +132,10 @@ class FakeWorker:
         return m.Finished(result="stopped", window=self.window, message="stopped")
 
     def _apply(self, act: m.Act) -> None:
+        if isinstance(act.action, m.Configure) and act.action.base not in (None, self.revision):
+            message = f"revision {self.revision} holds"
+            self.link.report(m.Refused(request_id=act.request_id, code="CONFLICT", message=message))
+            return
         self.seq += 1
         moved: tuple[change.Difference, ...] = ()
         if isinstance(act.action, m.Configure):

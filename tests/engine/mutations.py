@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ampd.core.config import AMPConfig
+from ampd.core.amp import AMPConfig
 from ampd.engine.rewind import Rewind
 from ampd.engine.scale import LossScale
 from ampd.engine.stages import scaler

@@ -147,3 +147,15 @@ class BadAt(toy.Toy):
     def loss(self, micro_batch: Any) -> torch.Tensor:
         loss = super().loss(micro_batch)
         return loss * float("nan") if torch.equal(micro_batch.tensors["x"], self._bad) else loss
+
+
+def test_no_checkpoint_is_written_past_the_window_to_go_back_over(tmp_path: Path) -> None:
+    """Where a save is due right after the bad window, it would be of the other side."""
+    options: dict[str, Any] = {
+        "job": SHORT, "checkpoint": {"every_windows": 7}, "amp": {"on_bad_window": "rollback"}
+    }  # fmt: skip
+    run = Run(tmp_path, workload=BadAt(6), **options)
+
+    assert run.leave() is None
+
+    assert run.said(m.Saved) == []

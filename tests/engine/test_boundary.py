@@ -336,3 +336,31 @@ def test_stages_follow_a_change() -> None:
     stage_of(crossing.trainer, "scaler")(attempt_at("float16"), inner)
 
     assert inner.attempts[0].loss_scale is None
+
+
+def test_a_dropped_key_leaves_the_overlay() -> None:
+    """It takes the job file's value, and a checkpoint no longer holds a value of its own for it."""
+    crossing = Crossing()
+    crossing.order(lr(0.5))
+    crossing.boundary.cross(1)
+    crossing.order(m.Configure(changes={"optim.lr": 0.1}, dropped=("optim.lr",)))
+
+    crossing.boundary.cross(2)
+
+    assert crossing.trainer.config.optim.lr == toy.trainer().config.optim.lr
+    assert (crossing.boundary.live.overrides, crossing.boundary.live.revision) == ({}, 3)
+
+
+def test_a_dropped_key_follows_an_edited_job_file() -> None:
+    """When history is repeated on a job file that was edited since, its value holds, not that of then."""
+    crossing = Crossing(optim={"lr": 0.125})
+    dropped = m.Configure(changes={"optim.lr": 0.1}, dropped=("optim.lr",))
+    schedule = [
+        m.AppliedAction(seq=1, window=1, revision=2, action=lr(0.5)),
+        m.AppliedAction(seq=2, window=2, revision=3, action=dropped),
+    ]
+    crossing.boundary.resume(None, schedule, [])
+
+    crossing.boundary.cross(2)
+
+    assert (crossing.trainer.config.optim.lr, crossing.boundary.live.overrides) == (0.125, {})

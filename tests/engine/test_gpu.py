@@ -164,10 +164,11 @@ def test_a_mark_does_not_wait_for_the_device() -> None:
     done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own
     torch.cuda.synchronize()
 
-    torch.cuda._sleep(2_000_000_000)  # cycles: about a second, and a mark takes microseconds
+    # Cycles: about a second, and a mark takes microseconds.
+    torch.cuda._sleep(2_000_000_000)  # type: ignore[no-untyped-call]  # torch's own
     done.record()
     rewind.mark()
-    was_running = not done.query()
+    was_running = not done.query()  # type: ignore[no-untyped-call]  # torch's own
     torch.cuda.synchronize()
 
     assert was_running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import queue
 import weakref
 from typing import Any
 
@@ -10,7 +11,13 @@ import pytest
 import torch
 from torch import nn, optim
 
+from ampd import PerformanceConfig
+from ampd.engine.boundary import Boundary
 from ampd.errors import WorkloadError
+from ampd.optimizer.pairs import Pairs
+from ampd.optimizer.reports import log
+from ampd.optimizer.settings import job_of
+from ampd.optimizer.training import TrainingOptimizer
 from tests.face import loops
 
 
@@ -130,6 +137,22 @@ def test_pairs_hold_their_own_calls() -> None:
     assert [r["held"] for r in results] == [True, True, False, False] * 2
     assert [r["scale"] for r in results if not r["held"]] == [128.0, 128.0, 64.0, 128.0]
     assert subject.get_amp_stats()["total_steps"] == 4
+
+
+def test_pairs_do_not_meet_in_the_figures() -> None:
+    """One model's scale is compared with its own last one, and what it saves with its own float32 windows."""
+    pairs = Pairs(job_of(PerformanceConfig(amp_config=loops.float16())), log)
+    step = TrainingOptimizer(pairs, Boundary(pairs, queue.SimpleQueue(), log, pairs.config)).training_step
+    models = [loops.model(1), loops.model(2)]
+    optimizers = [loops.ADAMW(model) for model in models]
+    bad, good = loops.overflowing(loops.batches(1)[0]), loops.batches(1)[0]
+    for batches in ((bad, good), (good, good)):
+        for model, optimizer, batch in zip(models, optimizers, batches, strict=True):
+            step(model, *batch, loops.CRITERION, optimizer)
+
+    counts = pairs.ledger.job
+    assert (counts.scale_backoffs, counts.scale_growths) == (1, 0)
+    assert set(pairs.ledger.kept) == {"float16"}, "the model that ran last never fell back"
 
 
 def test_a_model_that_is_dropped_is_freed() -> None:

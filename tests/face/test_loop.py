@@ -127,10 +127,14 @@ def test_a_loss_that_is_infinite_with_good_gradients_is_not_applied() -> None:
 def test_on_bad_window_abort_raises() -> None:
     """A program that would rather end is ended by an error that says which window."""
     subject, trained = loops.face(AMPConfig(dtype="float32", on_bad_window="abort")), loops.model()
+    optimizer = loops.ADAMW(trained)
     ((x, y),) = loops.batches(1)
 
     with pytest.raises(WorkloadError, match=r"window 0 is not finite even at float32 \(cause: data\)"):
-        loops.train(subject, trained, loops.ADAMW(trained), [(x * float("nan"), y)])
+        loops.train(subject, trained, optimizer, [(x * float("nan"), y)])
+
+    (result,) = loops.train(subject, trained, optimizer, [(x, y)])
+    assert result["applied"], "a program that catches it goes on"
 
 
 def test_the_result_is_what_the_model_gave() -> None:

@@ -41,12 +41,12 @@ class Program:
 
     def ampctl(self, *words: str) -> subprocess.CompletedProcess[str]:
         """What a command answers while the program trains."""
-        asked = subprocess.Popen(
+        with subprocess.Popen(
             [AMPCTL, "--endpoint", self.serving.endpoint, *words],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        until(lambda: self.step() and asked.poll() is not None)
-        out, err = asked.communicate()
+        ) as asked:  # fmt: skip
+            until(lambda: self.step() and asked.poll() is not None)
+            out, err = asked.communicate()
         return subprocess.CompletedProcess(words, asked.returncode, out, err)
 
     def metrics(self) -> str:
@@ -113,7 +113,7 @@ def test_metrics_are_those_of_the_loop(program: Program) -> None:
 
 def test_status_get_stats_and_reset(program: Program) -> None:
     """What an operator looks at, and clears."""
-    assert "running" in program.ampctl("status").stdout
+    until(lambda: "running" in program.ampctl("status").stdout)
     assert "windows" in program.ampctl("stats").stdout
 
     assert program.ampctl("reset", "stats").returncode == 0
@@ -174,7 +174,7 @@ def test_closing_ends_the_daemon_and_not_the_loop(program: Program) -> None:
     assert is_gone(pid)
     assert program.step()["applied"]
     program.serving = program.subject.serve(name="program", listen="127.0.0.1:0")
-    assert "running" in program.ampctl("status").stdout
+    until(lambda: "running" in program.ampctl("status").stdout)
 
 
 def test_serving_again_replaces_the_daemon(program: Program) -> None:

@@ -24,6 +24,14 @@ LENGTH_SECONDS = 600
 STORM = range(330 * PACE, 345 * PACE)
 NOW = views.STARTED + LENGTH_SECONDS
 
+_BESIDES: dict[int, tuple[m.Report, ...]] = {
+    1379: (m.LimitReached(window=1379, epoch=1, fallbacks=11, action="warn"),),
+    1600: (views.saved(window=1600, path="runs/bytes/checkpoints/1600"),),
+    2200: (m.Evaluated(window=2200, figures={"loss": 1.3127, "accuracy": 0.6214}, seconds=1.25),),
+    2350: (views.saved(window=2350, path="runs/bytes/checkpoints/2350"),),
+}
+"""What happens besides windows."""
+
 
 def eventful() -> JobView:
     """The job after ten minutes."""
@@ -39,7 +47,9 @@ def eventful() -> JobView:
         now = views.STARTED + 3 + step / PACE
         scale = _window(step, scale, counts, told, now)
         observe(view, 0, _snapshot(step, scale, counts), now)
-    _close(view, told)
+        for report in _BESIDES.get(step, ()):
+            told.announce(report, now)
+            observe(view, 0, report, now)
     return view
 
 
@@ -84,15 +94,3 @@ def _snapshot(step: int, scale: float, counts: Counts) -> m.Snapshot:
         memory={"peak": 512 * 2.0**20, "allocated": 402 * 2.0**20},
         saved=MemorySaved(bytes=2_000_000, basis="float32 window"),
     )
-
-
-def _close(view: JobView, told: Bulletin) -> None:
-    """What happened besides windows."""
-    for at, report in (
-        (420.0, views.saved(window=1600, path="runs/bytes/checkpoints/1600")),
-        (431.0, m.LimitReached(window=1379, epoch=1, fallbacks=11, action="warn")),
-        (560.0, m.Evaluated(window=2200, figures={"loss": 1.3127, "accuracy": 0.6214}, seconds=1.25)),
-        (590.0, views.saved(window=2350, path="runs/bytes/checkpoints/2350")),
-    ):
-        told.announce(report, views.STARTED + at)
-        observe(view, 0, report, views.STARTED + at)

@@ -1,15 +1,12 @@
-"""The summary at the end of a run, and the page at / that shows the same rows."""
+"""The summary at the end of a run."""
 
 from __future__ import annotations
-
-import re
 
 import pytest
 
 from ampd.core.ledger import Span
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Finished
-from ampd.telemetry.page import HEADERS, page
 from ampd.telemetry.summary import in_bytes, rows, summary, tally
 from tests.telemetry import views
 
@@ -88,22 +85,3 @@ def test_a_tally_shows_its_sum_and_the_greatest_part_first(counts: dict[str, int
 def test_sizes_are_in_the_unit_that_suits_them(size: float, text: str) -> None:
     """Decimal units, three figures, as `ampctl` shows them."""
     assert in_bytes(size) == text
-
-
-def test_the_page_shows_every_row_and_asks_nobody_for_anything() -> None:
-    """No script, no picture, no font, no style from elsewhere: only links to our own paths."""
-    text = page(views.running())
-
-    assert all(f'<th scope="row">{name}</th>' in text for name, _value in rows(views.running()))
-    assert set(re.findall(r'(?:href|src|action)="([^"]*)"', text)) == {"/metrics", "/healthz", "/readyz"}
-
-
-def test_the_style_is_the_one_that_the_policy_allows() -> None:
-    """A style that does not match its hash would be dropped by every browser."""
-    import base64
-    import hashlib
-
-    (style,) = re.findall(r"<style>(.*?)</style>", page(views.running()), re.DOTALL)
-
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert f"'sha256-{digest}'" in HEADERS["Content-Security-Policy"]
