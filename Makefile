@@ -11,7 +11,7 @@ demo: $(VENV)/installed  ## train the byte transformer on real text, in the fore
 	$(BIN)/ampd start --config plugins/ampd-bytegpt/job.toml
 
 test: $(VENV)/installed-dev  ## the whole suite; under 10 minutes on 2 cores
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-dev  ## format, lint and types
 	$(BIN)/ruff format --check .

@@ -129,15 +129,24 @@ def _wait_for_orphan(path: Path, lock: int, patience_seconds: float, say: Callab
         f"worker {worker} of a daemon that is gone still has {path}, and may be saving: "
         f"waiting up to {patience_seconds:g} s for it"
     )
-    if _within(patience_seconds, lambda: _try(lock)):
-        return
-    say(f"worker {worker} has not left within restart.save_budget_seconds = {patience_seconds:g}: killing it")
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(worker, signal.SIGKILL)
-    if not _within(_DEATH_SECONDS, lambda: _try(lock)):
-        raise JobConflictError(
-            f"{path} is still locked after worker {worker} was killed; `fuser {path / LOCK}` shows who has it"
+    if not _within(patience_seconds, lambda: _try(lock) or worker not in _holding(lock)):
+        say(
+            f"worker {worker} has not left within restart.save_budget_seconds = {patience_seconds:g}: killing it"
         )
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker, signal.SIGKILL)
+        _within(_DEATH_SECONDS, lambda: _try(lock) or worker not in _holding(lock))
+    if _within(_VANISH_SECONDS, lambda: _try(lock) or _has_living_daemon(lock)) and _try(lock):
+        return
+    _orphan(path, lock)  # another daemon that waited for the same worker was faster, and is named
+    raise JobConflictError(
+        f"{path} is still locked after worker {worker} was killed; `fuser {path / LOCK}` shows who has it"
+    )
+
+
+def _has_living_daemon(lock: int) -> bool:
+    written = _written(lock)
+    return written is not None and written.daemon in _holding(lock)
 
 
 def _orphan(path: Path, lock: int) -> int:

@@ -23,7 +23,7 @@ from tests.bench.tasks import TASKS, Task
 
 CPU = torch.device("cpu")
 HEADER = ["model", "fallback by float16 + float32", "rounds"]
-ROUNDS = {"mlp-256": 120, "mlp-1024": 12, "bytegpt": 40}
+ROUNDS = {"mlp-256": 60, "mlp-1024": 8, "bytegpt": 12}
 
 
 class Stepper:

@@ -2,8 +2,7 @@
 
 The loop asks its workload for the next window; there the race holds it, lets the others run, and goes on. So ampd's time
 runs from the moment that the loop is given the first window of its turn until it asks for the first one after it: step,
-records, boundary, telemetry and feed, everything that the loop does. It pushes a snapshot in every turn, since the
-others have taken more than the 0.2 seconds between two; a job on its own would do so more rarely.
+records, boundary, telemetry and feed, everything that the loop does.
 
 The thread that trains has a core of its own; the link's, the writer's and ZeroMQ's threads are sent to the other.
 """

@@ -34,10 +34,10 @@ from ampd.engine.workload import WorkloadContext
 CPU = torch.device("cpu")
 HEADER = ["overflow at", "loop", "reached", "windows", "seconds of training"]
 TARGET = 0.08  # nats; reached after two hundred windows or so, which hold a few bad ones
-MOST_WINDOWS = 400
+MOST_WINDOWS = 300
 EVERY = 20
 BAD_EVERY = 100
-SEEDS = 5
+SEEDS = 3
 Place = Literal["the loss", "a BatchNorm"]
 
 

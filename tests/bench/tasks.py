@@ -21,7 +21,11 @@ LAYERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A model to train; `steps` and `rounds` by dtype: how many steps a turn has, and how many turns there are."""
+    """A model to train; `steps` and `rounds` by dtype: how many steps a turn has, and how many turns there are.
+
+    A turn takes a third of a second or more: the supervisor builds its page when a snapshot comes, and snapshots come
+    five times a second, so shorter turns of ampd would each bear a page that many of them should share.
+    """
 
     name: str
     build: Callable[[WorkloadContext], Workload]
@@ -96,15 +100,15 @@ TASKS = {
     for task in (
         Task(
             name="mlp-256", build=lambda _context: Mlp(256),
-            steps={"bfloat16": 40, "float16": 4}, rounds={"bfloat16": 80, "float16": 60},
+            steps={"bfloat16": 160, "float16": 16}, rounds={"bfloat16": 50, "float16": 30},
         ),
         Task(
             name="mlp-1024", build=lambda _context: Mlp(1024),
-            steps={"bfloat16": 6, "float16": 1}, rounds={"bfloat16": 60, "float16": 20},
+            steps={"bfloat16": 20, "float16": 1}, rounds={"bfloat16": 40, "float16": 12},
         ),
         Task(
             name="bytegpt", build=plugin("bytegpt", context=64, layers=2, width=128, heads=2, ngram_rows=2048),
-            steps={"bfloat16": 6, "float16": 1}, rounds={"bfloat16": 60, "float16": 40},
+            steps={"bfloat16": 8, "float16": 1}, rounds={"bfloat16": 40, "float16": 15},
         ),
     )
 }  # fmt: skip

@@ -150,6 +150,10 @@ class Job:
         } | sections
         self.file.write_text("\n".join(f"[{name}]\n{text}" for name, text in given.items()))
 
+    def write_for_kills(self) -> None:
+        """Write it so that the worker of a killed daemon, which is a fake and saves nothing, is not waited for."""
+        self.write(restart="backoff_seconds = 0.01\nsave_budget_seconds = 0.05")
+
     def start(self, *arguments: str, worker: str = "", windows: int | None = None) -> Daemon:
         """`ampd start`, with faults of the fake worker as words."""
         words = ["start", "--config", str(self.file), *arguments]

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from ampd.control.worker_link import WorkerLink
-from ampd.core import change
+from ampd.core import change, edits
 from ampd.core import messages as m
 from ampd.core.config import JobConfig
 from ampd.core.ledger import Counts, Span
@@ -63,7 +63,7 @@ class FakeWorker:
         for done in start.schedule:
             self.seq, self.revision = done.seq, done.revision
             if isinstance(done.action, m.Configure):
-                self.config = change.change(self.config, done.action.changes)
+                self.config = edits.repeated(self.config, done.action, start.config)
 
     def _say_ready(self) -> None:
         assert self.config.job.windows is not None

@@ -21,6 +21,7 @@ def revisions(daemon: Daemon) -> list[dict[str, Any]]:
 
 def test_history_survives_a_killed_daemon(job: Job) -> None:
     """Every revision with its window, time, author, reason and what it moved, as before."""
+    job.write_for_kills()
     first = job.start()
     first.runs()
     put(first, lr="0.5")
@@ -41,6 +42,7 @@ def test_history_survives_a_killed_daemon(job: Job) -> None:
 
 def test_a_rollback_survives_a_killed_daemon(job: Job) -> None:
     """To the revision before, in a new one; the next daemon has its values and its number."""
+    job.write_for_kills()
     first = job.start()
     first.runs()
     put(first, lr="0.5")

@@ -316,7 +316,7 @@ class Masked(nn.Module):
 def test_a_mask_of_minus_infinity_is_no_stray() -> None:
     """What was not finite from the start is meant so; what becomes so is not."""
     workload = toy.Toy()
-    workload.model = Masked()  # type: ignore[assignment]  # any module will do
+    workload.model = Masked()
     rewind = Rewind(workload.model, toy.CPU, workload)
     before = rewind.strays().item()
 

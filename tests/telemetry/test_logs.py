@@ -73,9 +73,9 @@ def test_nested_facts_are_flat_and_changes_are_words() -> None:
     applied = json.loads(logged(m.Applied(applied=action, differences=moved)))
     ready = json.loads(logged(views.ready()))
 
-    assert applied["applied.window"] == 7
-    assert applied["differences"] == ["optim.lr 0.1 -> 0.01"]
-    assert ready["choice.precision"] == "float16"
+    assert applied["window"] == 7
+    assert applied["changes"] == ["optim.lr 0.1 -> 0.01"]
+    assert ready["precision"] == "float16"
     assert not any(key.startswith("config") for key in ready)
 
 

@@ -1,0 +1,49 @@
+"""The campaigns of the control plane in a small size, each with a fresh seed that a failure shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from ampd.control.follow import Lost, Told
+from ampd.core.protocol import Event
+from tests.campaigns import compare_and_set, events, exactly_once, two_daemons
+
+
+def test_every_request_is_carried_out_once(seed: int) -> None:
+    """Sent up to five times, with daemons killed in between."""
+    exactly_once.case(seed, count=8)
+
+
+def test_no_update_is_lost(seed: int) -> None:
+    """Eight clients count together by compare-and-set."""
+    compare_and_set.case(seed, increments=3)
+
+
+def test_one_of_two_daemons_runs(seed: int) -> None:
+    """The other names it and leaves."""
+    two_daemons.case(seed, races=2)
+
+
+def test_every_hole_in_the_events_is_found(seed: int) -> None:
+    """Slow followers, lost events, a short memory: told whole, or told what is missing."""
+    events.case(seed, count=1500)
+
+
+def _event(seq: int) -> Event:
+    return Event(boot="b", seq=seq, time=0.0, name="a.happened", fields={})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [_event(1), _event(3)],
+        [_event(1), _event(1), _event(2), _event(3)],
+        [_event(1), Lost(boot="b", first=3, last=3)],
+        [_event(1), _event(2)],
+    ],
+    ids=["hole", "twice", "gap in a gap", "tail"],
+)
+def test_the_campaign_would_notice(told: list[Told]) -> None:
+    """A stream with a hole, a repetition or a missing tail fails it."""
+    with pytest.raises(AssertionError):
+        events.check(told, 3)
