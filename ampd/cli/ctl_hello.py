@@ -93,8 +93,8 @@ def _page(done: Done) -> str:
 
     r = done.result
     by_role: dict[str, list[str]] = {}
-    for operation, role in r["operations"].items():
-        by_role.setdefault(role, []).append(operation)
+    for operation, about in r["operations"].items():
+        by_role.setdefault(about["role"], []).append(operation)
     rows = [
         ("ampd", f"{r['version']}, protocol {r['protocol']}"),
         ("job", f"{r['name']}, pid {r['pid']}, boot {r['boot']}"),

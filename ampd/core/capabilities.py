@@ -12,22 +12,38 @@ import msgspec
 
 import ampd
 from ampd.core import keys
+from ampd.core.description import FIELDS, MEANING, RESULTS
 from ampd.core.keys import Key
-from ampd.core.protocol import ROLE_OF, VERSION
+from ampd.core.protocol import ROLE_OF, VERSION, Command
 from ampd.core.replies import Result
 from ampd.core.view import JobView
 
 
 def hello(view: JobView) -> Result:
-    """Versions, operations with the role that each needs, and the schema of the live keys."""
+    """Versions, operations with roles, fields and results, codes, and the schema of the live keys."""
     return {
         "protocol": VERSION,
         "version": ampd.__version__,
         "boot": view.boot,
         "name": view.name,
         "pid": view.pid,
-        "operations": {str(kind.__struct_config__.tag): role.name.lower() for kind, role in ROLE_OF.items()},
+        "operations": {str(kind.__struct_config__.tag): _operation(kind) for kind in ROLE_OF},
+        "codes": {
+            code.value: {"meaning": meaning, "retryable": code.is_retryable}
+            for code, meaning in MEANING.items()
+        },
         "live_keys": live_schema(),
+    }
+
+
+def _operation(kind: type[Command]) -> Result:
+    _references, structs = msgspec.json.schema_components([kind], ref_template="{name}")
+    fields = {name: schema for name, schema in structs[kind.__name__]["properties"].items() if name != "op"}
+    return {
+        "role": ROLE_OF[kind].name.lower(),
+        "doc": kind.__doc__,
+        "fields": {name: schema | {"description": FIELDS[name]} for name, schema in fields.items()},
+        "result": RESULTS.get(kind, {}),
     }
 
 

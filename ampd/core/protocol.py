@@ -1,9 +1,14 @@
 """Between client and daemon: requests, replies and events, as JSON (protocol version 1).
 
 A request is one frame, `{"v": 1, "id": "...", "command": {"op": "set", ...}}`; exactly one reply with the same
-`id` follows, and it is final: a change is answered after it took effect, with the revision and the window.
+`id` follows, and it is final: a change is answered after it took effect, with the revision and the window. What each
+operation takes and gives, and what each code means, is answered by `hello` (`core.description`).
 Asking again with the same id is safe: the first answer is repeated. Unknown fields, unknown operations and
 duplicate keys are refused by code, never ignored. Anything that decodes as far as its id gets a reply.
+
+Events come on a socket of their own, as two frames: the name, then an `Event`. They are numbered from 1 without holes
+within a boot, and may be dropped on the way: a `Heartbeat` each second (first frame `heartbeat`), and to each new
+subscriber at once, has the last number, and the operation `events` has what was missed.
 """
 
 from __future__ import annotations
@@ -165,7 +170,7 @@ class Events(Command, frozen=True, kw_only=True, tag="events"):
 
 
 class Hello(Command, frozen=True, kw_only=True, tag="hello"):
-    """Who is there: versions, operations with the role that each needs, and the JSON Schema of the live keys."""
+    """Who is there and what it speaks: versions, operations, codes, and the JSON Schema of the live keys."""
 
 
 AnyCommand = (
@@ -192,7 +197,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="done"):
-    """The command took effect; `result` is the operation's own (shapes: docs of `ampctl --json`)."""
+    """The command took effect; `result` is the operation's own (shapes: `core.description`)."""
 
     id: str
     boot: str

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ampd.control.client import Client
@@ -84,9 +85,7 @@ def _watch(daemon: subprocess.Popen[bytes], endpoint: str) -> None:
 
 
 def _look(endpoint: str) -> None:
-    try:
+    with suppress(CommandError, OSError):  # not there yet, or gone just now
         status = Client(endpoint).ask(p.Status(), 5.0).result
-    except CommandError:
-        return  # not there yet, or gone just now
-    with urllib.request.urlopen(f"http://{status['http']}/metrics", timeout=5.0) as page:
-        page.read()
+        with urllib.request.urlopen(f"http://{status['http']}/metrics", timeout=5.0) as page:
+            page.read()

@@ -8,9 +8,19 @@ import time
 import traceback
 from types import ModuleType
 
-from tests.campaigns import decoder_fuzz, engine_faults, kills
+from tests.campaigns import (
+    compare_and_set,
+    decoder_fuzz,
+    engine_faults,
+    events,
+    exactly_once,
+    kills,
+    two_daemons,
+)  # fmt: skip
 
-CAMPAIGNS: tuple[ModuleType, ...] = (engine_faults, decoder_fuzz, kills)
+CAMPAIGNS: tuple[ModuleType, ...] = (
+    engine_faults, decoder_fuzz, kills, exactly_once, compare_and_set, two_daemons, events,
+)  # fmt: skip
 
 
 def run(campaign: ModuleType, seeds: random.Random, *, seconds: float, cases: int | None) -> int:

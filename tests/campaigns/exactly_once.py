@@ -64,6 +64,8 @@ class _Campaign:
         self._daemon.signal(signal.SIGKILL)
         self._daemon.ends()
         self._daemon = self._job.start()
+        if self._draw.random() < 0.8:  # else it may be killed again while it starts
+            self._daemon.runs()
 
     def _try(self, request_id: str, value: int, patience: float | None = None) -> bool:
         """Ask once, with as much patience as there is; whether there was an answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import typing
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -63,7 +64,7 @@ def test_set_offers_values_of_a_key(words: tuple[str, ...], values: list[str]) -
 def test_presets_and_faults_are_offered() -> None:
     """All that there are."""
     assert offered("preset", "") == list(PRESETS)
-    assert offered("inject", "") == list(Fault.__args__)
+    assert offered("inject", "") == list(typing.get_args(Fault))
 
 
 def test_a_real_shell_gets_them() -> None:

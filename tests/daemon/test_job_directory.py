@@ -104,6 +104,33 @@ def test_an_orphan_that_stays_is_killed_after_its_budget(home: Path) -> None:
     assert "killing it" in said[1]
 
 
+def test_a_faster_daemon_is_named_at_once(home: Path) -> None:
+    """Two wait for the same orphan, and the other gets the lock: it is told, long before patience is over."""
+    first = _take(home)
+    orphan = _orphan(first)
+    first.close()
+    rivals: list[subprocess.Popen[bytes]] = []
+    code = (
+        "import sys, pathlib; from ampd.job_directory import JobDirectory;"
+        f"JobDirectory.take(pathlib.Path({str(home)!r}), patience_seconds=0, say=str); print('taken', flush=True);"
+        "sys.stdin.read()"
+    )
+
+    def be_overtaken(_message: str) -> None:
+        rivals.append(
+            subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        )
+        assert rivals[0].stdout is not None
+        assert rivals[0].stdout.readline() == b"taken\n"
+
+    with pytest.raises(JobConflictError) as refused:
+        JobDirectory.take(home, patience_seconds=3600, say=be_overtaken)
+
+    rivals[0].communicate()
+    orphan.wait()
+    assert f"the daemon with pid {rivals[0].pid} has" in str(refused.value)
+
+
 def test_an_unknown_holder_is_never_killed(home: Path) -> None:
     """A pid in a file is no proof: who is not our worker is named, and left alone."""
     first = _take(home)
