@@ -1,6 +1,7 @@
 # Two commands do everything: `make demo` and `make test`. Both build what they need in .venv first.
 PYTHON ?= python3
 VENV := .venv
+BENCH := $(VENV)/bench
 BIN := $(VENV)/bin
 PLUGINS := plugins/ampd-bytegpt plugins/ampd-digits
 SECONDS ?= 300
@@ -21,6 +22,9 @@ lint: $(VENV)/installed-dev  ## format, lint and types
 campaigns: $(VENV)/installed-dev  ## seeded fault and load campaigns, SECONDS in all
 	$(BIN)/python -m tests.campaigns --seconds $(SECONDS)
 
+bench: $(BENCH)/installed  ## what a step costs against a loop by hand and against peers; writes tests/bench/RESULTS.md
+	$(BENCH)/bin/python -m tests.bench
+
 clean:
 	rm -rf $(VENV)
 
@@ -31,4 +35,12 @@ $(VENV)/installed: pyproject.toml constraints.txt $(PLUGINS:%=%/pyproject.toml)
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# The peers get an environment of their own that sees ours, so that they never come into .venv nor bring another torch.
+$(BENCH)/installed: $(VENV)/installed-dev tests/bench/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BIN)/python -c 'import site; print("import site; site.addsitedir(%r)" % site.getsitepackages()[0])' \
+	    > $$($(BENCH)/bin/python -c 'import site; print(site.getsitepackages()[0])')/ampd.pth
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r tests/bench/requirements.txt
 	touch $@

@@ -125,6 +125,8 @@ def _wait_for_orphan(path: Path, lock: int, patience_seconds: float, say: Callab
     if _within(_VANISH_SECONDS, lambda: _try(lock) or any(_holding(lock))) and _try(lock):
         return  # whoever had it went just now
     worker = _orphan(path, lock)
+    if worker is None:
+        return
     say(
         f"worker {worker} of a daemon that is gone still has {path}, and may be saving: "
         f"waiting up to {patience_seconds:g} s for it"
@@ -136,9 +138,10 @@ def _wait_for_orphan(path: Path, lock: int, patience_seconds: float, say: Callab
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker, signal.SIGKILL)
         _within(_DEATH_SECONDS, lambda: _try(lock) or worker not in _holding(lock))
-    if _within(_VANISH_SECONDS, lambda: _try(lock) or _has_living_daemon(lock)) and _try(lock):
+    if _within(_DEATH_SECONDS, lambda: _try(lock) or _has_living_daemon(lock)) and _try(lock):
         return
-    _orphan(path, lock)  # another daemon that waited for the same worker was faster, and is named
+    if _orphan(path, lock) is None:  # another daemon that waited for the same worker was faster, and is named
+        return
     raise JobConflictError(
         f"{path} is still locked after worker {worker} was killed; `fuser {path / LOCK}` shows who has it"
     )
@@ -149,8 +152,11 @@ def _has_living_daemon(lock: int) -> bool:
     return written is not None and written.daemon in _holding(lock)
 
 
-def _orphan(path: Path, lock: int) -> int:
-    """The worker that holds the lock; raises JobConflictError where its daemon lives, or who it is is not known."""
+def _orphan(path: Path, lock: int) -> int | None:
+    """The worker that holds the lock; None where its last holder went just now, and the lock is ours.
+
+    Raises JobConflictError where its daemon lives, or who it is is not known.
+    """
     written, holding = _written(lock), set(_holding(lock))
     if written is not None and written.daemon in holding:
         raise JobConflictError(
@@ -158,6 +164,8 @@ def _orphan(path: Path, lock: int) -> int:
         )
     if written is not None and written.worker in holding:
         return written.worker
+    if not holding and _within(_VANISH_SECONDS, lambda: _try(lock)):
+        return None
     who = f"process {min(holding)}" if holding else "another user's process"
     raise JobConflictError(f"{who} has {path}; `fuser {path / LOCK}` shows it")
 
