@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +38,11 @@ def main() -> None:
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
     sections = list(_sections(arguments.only, arguments.tasks, arguments.dtypes))
-    head = ["# Benchmark", report.circumstances("make bench", load), NOTES.strip()]
+    head = [
+        "# Benchmark",
+        report.circumstances(shlex.join(["python", "-m", "tests.bench", *sys.argv[1:]]), load),
+        NOTES.strip(),
+    ]
     text = "\n\n".join([*head, *sections]) + "\n"
     arguments.out.write_text(text)
     print(text)

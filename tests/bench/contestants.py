@@ -31,6 +31,9 @@ class Contestant(Protocol):
         """Train."""
 
 
+Entry = Callable[[Workload, JobConfig], Contestant]
+
+
 class ByHand:
     """torch alone: autocast, backward, clip_grad_norm_, step; with a GradScaler in float16."""
 
@@ -114,7 +117,7 @@ class Accelerate:
             self.losses.append(loss.item())
 
 
-def contestants(dtype: str) -> dict[str, Callable[[Workload, JobConfig], Contestant]]:
+def contestants(dtype: str) -> dict[str, Entry]:
     """Who can run here at `dtype`, by name; the hand-written loop twice, to see the noise."""
     found: dict[str, Callable[[Workload, JobConfig], Contestant]] = {
         "by hand": ByHand,
