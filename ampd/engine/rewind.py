@@ -114,8 +114,7 @@ class FlatBuffers:
 
     def copy(self) -> tuple[Tensor, ...]:
         """The present contents, one tensor for each dtype and device."""
-        if not self._is_gathered():
-            self._gather()
+        self._follow_replaced()
         return tuple(flat.clone() for flat in self._flats)
 
     def paste(self, contents: Sequence[Tensor]) -> None:
@@ -127,21 +126,21 @@ class FlatBuffers:
 
     def select(self, found: Tensor, contents: Sequence[Tensor]) -> None:
         """Write back what `copy` gave where `found` (a (1,) flag) is 1; a select, since 0 times NaN is NaN."""
-        if not self._is_gathered():
-            self._gather()
+        self._follow_replaced()
         for flat, content in zip(self._flats, contents, strict=True):
             torch.where(found.to(torch.bool), content, flat, out=flat)
 
     def strays(self) -> Tensor:
         """x - x is 0 for every finite x and NaN for the others; summed over all buffers that are judged."""
-        if not self._is_gathered():
-            self._gather()
+        self._follow_replaced()
         if not self._judged:
             return self._fine
         return torch.stack([(flat - flat).sum().float() for flat in self._judged]).sum().reshape(1)
 
-    def _is_gathered(self) -> bool:
-        return all(buffers[name] is view for buffers, name, view in self._views)
+    def _follow_replaced(self) -> None:
+        """Gather again where a module put a new tensor in the place of a view."""
+        if not all(buffers[name] is view for buffers, name, view in self._views):
+            self._gather()
 
     def _gather(self) -> None:
         self._flats, self._views, self._judged = [], [], []

@@ -54,6 +54,10 @@ class LossScale:
             amp.backoff_factor,
             amp.growth_interval,
         )
+        self.clamp(amp)
+
+    def clamp(self, amp: AMPConfig) -> None:
+        """Hold the scale between its floor and its ceiling."""
         self.value.clamp_(amp.min_scale, amp.max_scale)
 
     def reset(self) -> None:

@@ -81,12 +81,12 @@ class Scaler:
     def configure(self, config: JobConfig) -> None:
         """Take over the factors; a floor or ceiling that moved holds at once."""
         self.amp = config.amp
-        self.scale.value.clamp_(self.amp.min_scale, self.amp.max_scale)
+        self.scale.clamp(self.amp)
 
     def reset(self) -> None:
         """Back to `amp.init_scale`, within its bounds."""
         self.scale.reset()
-        self.scale.value.clamp_(self.amp.min_scale, self.amp.max_scale)
+        self.scale.clamp(self.amp)
 
     def state_dict(self) -> dict[str, Any]:
         """The loss scale, parked or not."""
