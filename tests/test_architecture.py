@@ -197,6 +197,19 @@ def test_nothing_runs_code_from_data(path: Path) -> None:
     assert attributes(path) & {"recv_pyobj", "send_pyobj", "torch.load", "torch.save", "os.system"} == set()
 
 
+@pytest.mark.parametrize("path", sources("ampd", "plugins"), ids=str)
+def test_no_queue_is_read_with_a_timeout(path: Path) -> None:
+    """CPython's SimpleQueue.get(timeout) waits for ever where the time is up before the wait begins."""
+    waits = [
+        node.lineno
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get"
+        if any(keyword.arg == "timeout" for keyword in node.keywords)
+    ]
+
+    assert waits == []
+
+
 def test_the_top_level_holds_what_it_should() -> None:
     """Dot-files apart, nothing lies at the top of the repository that is not meant to."""
     names = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}

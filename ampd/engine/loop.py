@@ -12,6 +12,7 @@ It blocks only when it is paused, and for the last checkpoint.
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
@@ -28,7 +29,8 @@ from ampd.engine.window import Window
 from ampd.engine.workload import Evaluating
 from ampd.engine.writer import SaveTask, Writer
 
-_PAUSED_POLL_SECONDS = 0.25  # how often a paused loop refreshes its snapshot
+_PAUSED_LOOK_SECONDS = 0.02
+_LOOKS_PER_SNAPSHOT = 12  # a paused loop refreshes its snapshot four times a second
 
 
 class Loop:
@@ -172,10 +174,12 @@ class Loop:
     def _next_held_order(self) -> m.Order | None:
         if self._boundary.requested:
             return self._boundary.requested.pop(0)
-        try:
-            return self._orders.get(timeout=_PAUSED_POLL_SECONDS)
-        except queue.Empty:
-            return None
+        # No get(timeout): CPython's SimpleQueue waits for ever where the time is up before it begins to wait.
+        for _ in range(_LOOKS_PER_SNAPSHOT):
+            if not self._orders.empty():
+                return self._orders.get()
+            time.sleep(_PAUSED_LOOK_SECONDS)
+        return None
 
     def _serve_held(self, order: m.Order | None) -> None:
         match order:

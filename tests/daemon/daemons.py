@@ -102,7 +102,12 @@ class Daemon:
 
     def runs(self, window: int = 1) -> int:
         """Wait for a window to be passed; the pid of the worker that did it."""
-        until(f"window {window}", lambda: self._status_or_none().get("window", 0) >= window)
+        try:
+            until(f"window {window}", lambda: self._status_or_none().get("window", 0) >= window)
+        except AssertionError as error:
+            error.add_note(f"status: {self._status_or_none()}")
+            error.add_note(f"log: {self.err.read_text()[-4000:]}")
+            raise
         return int(self.said("worker.started")[-1]["pid"])
 
     def signal(self, number: signal.Signals) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
 import signal
 import sys
 import time
@@ -105,11 +104,11 @@ class FakeWorker:
             os._exit(9)
 
     def _take_orders(self) -> m.Finished | None:
-        try:
-            order = self.link.orders.get(timeout=0.05 if self.is_paused else 0.0001)
-        except queue.Empty:
+        if self.link.orders.empty():
+            if self.is_paused:
+                time.sleep(0.02)
             return None
-        match order:
+        match order := self.link.orders.get():
             case m.Act():
                 self._apply(order)
             case m.Checkpoint():
