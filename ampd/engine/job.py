@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from ampd.engine.boundary import Boundary
 from ampd.engine.device import cap_memory, capability_of, choose_device, prepare_process
 from ampd.engine.feed import Feed
 from ampd.engine.loop import Loop
-from ampd.engine.stages.autocast import TORCH_DTYPE
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Outcome, Window
 from ampd.engine.writer import QuarantineTask, Writer
@@ -57,7 +55,6 @@ def make_loop(
     else:
         trainer.probe(_first_window(parts))
     writer.start(position["row_bytes"])
-    warn_of_emulation(trainer, report)
     report(_ready(trainer, boundary, position["window"], resumed=state is not None))
     return Loop(trainer, boundary, writer, orders, report, position["window"]), writer
 
@@ -108,26 +105,3 @@ def _ready(trainer: Trainer, boundary: Boundary, window: int, *, resumed: bool) 
         capability=trainer.capability, choice=trainer.choice,
         parameters=sum(p.numel() for p in trainer.parts.parameters), torch_version=str(torch.__version__),
     )  # fmt: skip
-
-
-def warn_of_emulation(trainer: Trainer, report: Report) -> None:
-    """A dtype named by hand that the device only emulates: say once what it costs, measured on a matrix product."""
-    if trainer.choice.is_native:
-        return
-    device = trainer.parts.device
-    slower = _product_seconds(TORCH_DTYPE[trainer.precision], device) / _product_seconds(
-        torch.float32, device
-    )
-    message = f"{trainer.choice.reason}: a matrix product takes {slower:.1f} times as long as in float32 here"
-    report(m.Warned(topic="emulated-dtype", message=message))
-
-
-def _product_seconds(dtype: torch.dtype, device: torch.device) -> float:
-    """The best of three products of 256 x 256 matrices, large enough to be work and small enough to be quick."""
-    left = torch.ones(256, 256, dtype=dtype, device=device)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        float((left @ left).sum())  # waits for the device
-        times.append(time.perf_counter() - start)
-    return min(times)

@@ -21,6 +21,7 @@ import msgspec
 from ampd.core import messages as m
 from ampd.core.ledger import WindowRecord
 from ampd.engine.boundary import Boundary
+from ampd.engine.emulation import Emulation
 from ampd.engine.feed import Feed
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
@@ -47,6 +48,7 @@ class Loop:
         self._writer = writer
         self._orders = orders
         self._report = report
+        self._emulation = Emulation(trainer.parts.device, report)
         self._watch = Stopwatch()
         self._telemetry = Telemetry(trainer, writer.rows, report, self._watch, base=trainer.ledger.job.copy())
         self._wanted_saves: list[str] = []
@@ -58,6 +60,7 @@ class Loop:
         None: the run goes back to its last checkpoint, which takes a new worker.
         """
         device = self._trainer.parts.device
+        self._emulation.warn(self._trainer.choice)
         feed = Feed(self._trainer.parts.workload, self.window, ahead=2 if device.type == "cuda" else 0)
         try:
             while True:
@@ -96,7 +99,7 @@ class Loop:
         if self._boundary.is_rolling_back:
             return  # what would be saved now is the other side of the window to go back over
         if self._boundary.has_work(self.window):
-            self._boundary.cross(self.window)
+            self._cross()
             self._telemetry.push(self.window, self._revision)  # whoever asks after an answer sees its effect
         self._serve_requests()
         if self._boundary.hold_reason:
@@ -106,6 +109,10 @@ class Loop:
             self._do_what_is_due()
         if self._wanted_saves and not self._writer.is_saving:
             self._save(self._wanted_saves.pop(0))
+
+    def _cross(self) -> None:
+        self._boundary.cross(self.window)
+        self._emulation.warn(self._trainer.choice)
 
     def _is_eventful(self) -> bool:
         """Something may happen at this boundary that needs every window settled."""
@@ -187,7 +194,7 @@ class Loop:
                 self._report(m.Holding(window=self.window, reason="asked for", request_id=order.request_id))
             case m.Act():
                 self._boundary.take(order)
-                self._boundary.cross(self.window)
+                self._cross()
             case _ if order is not None:
                 self._serve(order)
         if self._wanted_saves and not self._writer.is_saving:
