@@ -34,8 +34,8 @@ class Cause(enum.StrEnum):
         return member
 
     FORWARD = "forward", "the loss was not finite: the forward pass overflowed"
-    SCALE = "scale", "only gradients were not finite, and a smaller loss scale mended it"
-    BACKWARD = "backward", "only gradients were not finite, and a wider precision mended it"
+    SCALE = "scale", "only gradients were not finite, under a loss scale: it was too large for them"
+    BACKWARD = "backward", "only gradients were not finite, without a loss scale or at a smaller one too"
     CONSTANT = "constant", "a Python constant does not fit float16: a bug of the model"
     DATA = "data", "not finite in float32 either, and the inputs are not finite"
     MODEL = "model", "not finite in float32 either, with finite inputs"
