@@ -22,8 +22,8 @@ from ampd.core.messages import Report
 from ampd.core.precision import Capability, Choice, Precision
 from ampd.engine.assembly import outfit
 from ampd.engine.device import cap_memory, capability_of
+from ampd.engine.emulation import Emulation
 from ampd.engine.inject import Injector
-from ampd.engine.job import warn_of_emulation
 from ampd.engine.rates import OwnRates
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
@@ -47,6 +47,7 @@ class Pair:
     trainer: Trainer
     workload: CallWorkload
     telemetry: Telemetry
+    emulation: Emulation
     held: list[Call] = field(default_factory=list)
     is_probed: bool = False
     kept: dict[str, Kept] = field(default_factory=dict)
@@ -112,6 +113,7 @@ class Pairs:
         self.check(config)
         for pair in self._all():
             pair.trainer.configure(config)
+            pair.emulation.warn(pair.trainer.choice)
         self.config = config
 
     def reset_scale(self) -> None:
@@ -152,9 +154,10 @@ class Pairs:
             parameters=Optimized(stepped), ledger=self.ledger,
         )  # fmt: skip
         trainer = Trainer(self.config, parts, capability_of(device), UNKNOWN_TOTAL, rates=OwnRates(stepped))
-        warn_of_emulation(trainer, self._report)
+        emulation = Emulation(device, self._report)
+        emulation.warn(trainer.choice)
         telemetry = Telemetry(trainer, lambda _rows: None, self._report, self.watch, base=Counts())
-        return Pair(trainer=trainer, workload=workload, telemetry=telemetry)
+        return Pair(trainer=trainer, workload=workload, telemetry=telemetry, emulation=emulation)
 
 
 class Optimized(Sequence[nn.Parameter]):

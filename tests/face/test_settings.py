@@ -12,6 +12,7 @@ import pytest
 
 import ampd
 from ampd import AMPConfig, OptimizationLevel, PerformanceConfig, create_performance_optimizer
+from ampd.core import messages as m
 from ampd.core.change import PRESETS, change
 from ampd.core.ledger import Ledger, WindowRecord
 from ampd.core.precision import Capability, Precision
@@ -293,3 +294,17 @@ def test_trouble_is_logged_with_its_cause(caplog: pytest.LogCaptureFixture) -> N
 
     (line,) = [line for line in caplog.messages if "window.fell_back" in line]
     assert "'cause': 'forward'" in line
+
+
+def test_a_change_to_an_emulated_precision_tells_its_price() -> None:
+    """With the measured factor, once, however often one goes back and forth."""
+    said: list[m.Report] = []
+    pairs = Pairs(job_of(PerformanceConfig(amp_config=AMPConfig(dtype="float32"))), said.append)
+    model = loops.model()
+    pair = pairs.turn_to(model, loops.ADAMW(model))
+    pair.trainer.capability = Capability(device="old", native=(), emulated=(Precision.FLOAT16,))
+
+    for dtype in ("float16", "float32", "float16"):
+        pairs.configure(change(pairs.config, {"amp.dtype": dtype}))
+
+    assert [report.topic for report in said if isinstance(report, m.Warned)] == ["emulated-dtype"]
