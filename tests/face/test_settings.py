@@ -301,7 +301,8 @@ def test_a_change_to_an_emulated_precision_tells_its_price() -> None:
     said: list[m.Report] = []
     pairs = Pairs(job_of(PerformanceConfig(amp_config=AMPConfig(dtype="float32"))), said.append)
     model = loops.model()
-    pair = pairs.turn_to(model, loops.ADAMW(model))
+    optimizer = loops.ADAMW(model)  # a pair lives as long as its optimizer
+    pair = pairs.turn_to(model, optimizer)
     pair.trainer.capability = Capability(device="old", native=(), emulated=(Precision.FLOAT16,))
 
     for dtype in ("float16", "float32", "float16"):
