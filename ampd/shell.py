@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from ampd.child import Process, Workers
-from ampd.control import journal as disk
+from ampd.control import records as disk
 from ampd.control.server import ControlServer, Peer
 from ampd.core import messages as m
 from ampd.core import stimuli as s
@@ -64,7 +64,7 @@ class Shell:
         metrics = asyncio.get_running_loop().create_task(self._serve_metrics())
         self._begin(ports.link.serve(self._reported))
         self._begin(self._tick())
-        self.feed(_booted(ports.journal))
+        self.feed(_booted(ports.journal.account))
         for peer, request in self._waiting:
             self._requested(peer, request)
         try:
@@ -174,7 +174,7 @@ class Shell:
         if self._opened is None and not isinstance(request.command, AT_ONCE):
             self._waiting.append((peer, request))
             return
-        stored = self._opened.journal.answer_of(request.id) if self._opened is not None else None
+        stored = self._opened.journal.account.answer_of(request.id) if self._opened is not None else None
         self.feed(
             s.Requested(now=time.time(), client=peer, author=peer.author, request=request, stored=stored)
         )
@@ -221,9 +221,9 @@ class Shell:
             self._exit.set_exception(bug)
 
 
-def _booted(journal: disk.Journal) -> s.Booted:
+def _booted(account: disk.Account) -> s.Booted:
     return s.Booted(
-        now=time.time(), schedule=journal.applied(), pending=journal.pending(), revisions=journal.revisions()
+        now=time.time(), schedule=account.applied(), pending=account.pending(), revisions=account.revisions()
     )
 
 
@@ -235,6 +235,7 @@ def _line(entry: s.Entry, now: float) -> disk.Record:
                 time=now, request_id=act.request_id, action=act.action, author=act.author, reason=act.reason
             )
         case s.Taken(applied, reply, differences):
-            return disk.Applied(time=now, applied=applied, reply=reply, differences=differences)
+            boot = reply.boot if reply is not None else ""
+            return disk.Applied(time=now, applied=applied, differences=differences, boot=boot)
         case s.Rejected(reply):
             return disk.Refused(time=now, reply=reply)

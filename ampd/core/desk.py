@@ -2,7 +2,7 @@
 
 The desk knows nothing of processes. The supervisor tells it when a worker takes orders (`open`), is briefed, is
 lost, and when the job is over (`close`); the desk decides who gets which reply. A reply that may be asked for again
-is remembered: of actions in the journal, of the others in bounded memory here.
+is remembered: of actions by the journal, of the others in bounded memory here.
 
 Refusals that may pass by themselves (BUSY, NOT_READY) are not remembered: the same request may succeed later.
 """
@@ -17,7 +17,6 @@ import msgspec
 
 from ampd.core import messages as m
 from ampd.core import objections, replies
-from ampd.core import protocol as p
 from ampd.core import stimuli as s
 from ampd.core.flights import MOST_IN_FLIGHT, Flight, FlightOrder, Flights, Leg
 from ampd.core.lifecycle import JobState
@@ -182,10 +181,7 @@ class Desk:
         reply: Reply | None = None
         if flight is not None and flight.leg in _UNDER_WAY:
             self._flights.move(flight, Leg.CLOSING)
-            reply = p.Done(
-                id=flight.id, boot=self._view.boot, revision=done.revision, window=done.window,
-                result=replies.taken(done.action, report.differences),
-            )  # fmt: skip
+            reply = replies.carried_out(done, report.differences, self._view.boot)
         return self._write(s.Taken(done, reply, report.differences))
 
     def refused(self, report: m.Refused) -> Instructions:

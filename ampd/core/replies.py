@@ -14,7 +14,7 @@ import msgspec
 from ampd.core import keys, objections
 from ampd.core.change import Difference
 from ampd.core.ledger import Counts, Span
-from ampd.core.messages import Action, Avoid, Configure, Inject, Reset, Saved
+from ampd.core.messages import Action, AppliedAction, Avoid, Configure, Inject, Reset, Saved
 from ampd.core.objections import Objection
 from ampd.core.protocol import Done, Refusal
 from ampd.core.rate import Rate
@@ -172,6 +172,14 @@ def changed(differences: Sequence[Difference], *, dry_run: bool) -> Result:
 def rows(differences: Sequence[Difference]) -> list[Result]:
     """Differences as plain data."""
     return [{"key": d.key, "old": d.old, "new": d.new} for d in differences]
+
+
+def carried_out(applied: AppliedAction, differences: Sequence[Difference], boot: str) -> Done:
+    """The answer to who asked for an action that took effect, from the daemon `boot`: the same however often it is made."""
+    return Done(
+        id=applied.request_id, boot=boot, revision=applied.revision, window=applied.window,
+        result=taken(applied.action, differences),
+    )  # fmt: skip
 
 
 def taken(action: Action, differences: Sequence[Difference]) -> Result:

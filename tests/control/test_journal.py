@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from ampd.control import journal as j
+from ampd.control import records as j
 from ampd.control.journal import Journal
 from ampd.core import messages as m
 from ampd.core.change import Difference
@@ -60,7 +60,7 @@ def applied(request_id: str, seq: int, *, window: int = 10, action: m.Action = S
     done = m.AppliedAction(
         seq=seq, window=window, revision=seq + 1, action=action, request_id=request_id, author="alice"
     )
-    return j.Applied(time=2.0, applied=done, reply=reply(request_id) if request_id else None)
+    return j.Applied(time=2.0, applied=done, boot="b" if request_id else "")
 
 
 def refused(request_id: str) -> j.Refused:
@@ -75,7 +75,11 @@ def test_a_new_journal_is_empty(path: Path, reopen: Callable[[], Journal]) -> No
     """Opening makes the file, for the owner only, and it says nothing."""
     journal = reopen()
 
-    assert (journal.applied(), journal.pending(), journal.answer_of("r1")) == ((), (), None)
+    assert (journal.account.applied(), journal.account.pending(), journal.account.answer_of("r1")) == (
+        (),
+        (),
+        None,
+    )
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -84,14 +88,14 @@ def test_what_was_applied_survives(reopen: Callable[[], Journal]) -> None:
     first, second = applied("r1", 1), applied("r2", 2, window=20, action=m.Reset(what="scaler"))
     write(reopen(), accepted("r1"), first, accepted("r2"), second)
 
-    assert reopen().applied() == (first.applied, second.applied)
+    assert reopen().account.applied() == (first.applied, second.applied)
 
 
 def test_accepted_and_not_settled_is_pending(reopen: Callable[[], Journal]) -> None:
     """Only what was promised and neither applied nor refused is to be done again, oldest first."""
     write(reopen(), *map(accepted, ("r1", "r2", "r3", "r4")), applied("r2", 1), refused("r3"))
 
-    assert reopen().pending() == tuple(
+    assert reopen().account.pending() == tuple(
         m.Act(request_id=request_id, action=SET, author="alice", reason="why") for request_id in ("r1", "r4")
     )
 
@@ -101,9 +105,9 @@ def test_a_repeated_request_gets_the_first_answer(reopen: Callable[[], Journal])
     write(reopen(), accepted("r1"), applied("r1", 1), accepted("r2"), refused("r2"), accepted("r3"))
 
     again = reopen()
-    assert again.answer_of("r1") == reply("r1")
-    assert again.answer_of("r2") == refused("r2").reply
-    assert again.answer_of("r3") is None
+    assert again.account.answer_of("r1") == reply("r1")
+    assert again.account.answer_of("r2") == refused("r2").reply
+    assert again.account.answer_of("r3") is None
 
 
 def test_the_journal_knows_at_once_what_was_appended(reopen: Callable[[], Journal]) -> None:
@@ -112,22 +116,22 @@ def test_the_journal_knows_at_once_what_was_appended(reopen: Callable[[], Journa
 
     write(journal, accepted("r1"), applied("r1", 1), accepted("r2"))
 
-    assert [act.request_id for act in journal.pending()] == ["r2"]
-    assert journal.answer_of("r1") == reply("r1")
+    assert [act.request_id for act in journal.account.pending()] == ["r2"]
+    assert journal.account.answer_of("r1") == reply("r1")
 
 
 def test_an_action_told_twice_counts_once(reopen: Callable[[], Journal]) -> None:
     """A worker that replays an action after a crash reports it again; the schedule has it once."""
     write(reopen(), applied("", 1, window=5), applied("", 2), applied("", 1, window=6))
 
-    assert [(done.seq, done.window) for done in reopen().applied()] == [(1, 6), (2, 10)]
+    assert [(done.seq, done.window) for done in reopen().account.applied()] == [(1, 6), (2, 10)]
 
 
 def test_a_policys_action_has_no_answer(reopen: Callable[[], Journal]) -> None:
     """What nobody asked for is applied and answers nobody."""
     write(reopen(), applied("", 1))
 
-    assert reopen().answer_of("") is None
+    assert reopen().account.answer_of("") is None
 
 
 def test_a_line_torn_anywhere_is_cut_off(path: Path, reopen: Callable[[], Journal]) -> None:
@@ -149,7 +153,7 @@ def test_a_torn_line_does_not_spoil_the_next(path: Path, reopen: Callable[[], Jo
 
     write(reopen(), accepted("r3"))
 
-    assert [act.request_id for act in reopen().pending()] == ["r1", "r3"]
+    assert [act.request_id for act in reopen().account.pending()] == ["r1", "r3"]
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 50 + b"\n", b"{}\n", b"\xff\xfe\n", b'{"record": "accepted"}\n'])
@@ -159,7 +163,7 @@ def test_a_last_line_of_garbage_is_cut_off(garbage: bytes, path: Path, reopen: C
     with path.open("ab") as file:
         file.write(garbage)
 
-    assert len(reopen().pending()) == 1
+    assert len(reopen().account.pending()) == 1
     assert garbage not in path.read_bytes()
 
 
@@ -214,13 +218,13 @@ def test_the_loop_is_free_while_the_disk_is_slow(
     async def run() -> tuple[bool, int]:
         waiting = asyncio.ensure_future(journal.append(accepted("r1")))
         await asyncio.sleep(0)
-        was_done, was_pending = waiting.done(), len(journal.pending())
+        was_done, was_pending = waiting.done(), len(journal.account.pending())
         go.set()
         await waiting
         return was_done, was_pending
 
     assert asyncio.run(run()) == (False, 0)
-    assert len(journal.pending()) == 1
+    assert len(journal.account.pending()) == 1
 
 
 def test_appends_at_once_keep_their_order(path: Path, reopen: Callable[[], Journal]) -> None:
@@ -233,7 +237,61 @@ def test_appends_at_once_keep_their_order(path: Path, reopen: Callable[[], Journ
 
     asyncio.run(run())
 
-    assert [act.request_id for act in reopen().pending()] == [f"r{number}" for number in range(50)]
+    assert [act.request_id for act in reopen().account.pending()] == [f"r{number}" for number in range(50)]
+
+
+def test_a_crowd_shares_an_fsync(reopen: Callable[[], Journal], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while the disk is busy becomes durable with the next fsync, all of it at once."""
+    journal, go, syncs = reopen(), threading.Event(), list[int]()
+    real_sync = os.fsync
+
+    def fsync(file: int) -> None:
+        go.wait(10)
+        syncs.append(file)
+        real_sync(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+
+    async def run() -> None:
+        appends = [asyncio.ensure_future(journal.append(accepted(f"r{number}"))) for number in range(50)]
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(*appends)
+
+    asyncio.run(run())
+
+    assert len(syncs) == 2
+    assert [act.request_id for act in reopen().account.pending()] == [f"r{number}" for number in range(50)]
+
+
+def test_a_crowd_that_the_disk_refuses_is_told_each(path: Path, reopen: Callable[[], Journal]) -> None:
+    """Records that share a write share its failure: none is recorded, everybody hears it, the next one works."""
+    journal = reopen()
+
+    async def crowd() -> list[BaseException | None]:
+        appends = [journal.append(accepted(f"r{number}")) for number in range(1, 20)]
+        return list(await asyncio.gather(journal.append(accepted("r0")), *appends, return_exceptions=True))
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400, limits[1]))
+    try:
+        told = asyncio.run(crowd())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    asyncio.run(journal.append(accepted("r20")))
+
+    assert told[0] is None
+    assert [type(error) for error in told[1:]] == [CheckpointError] * 19
+    assert [act.request_id for act in reopen().account.pending()] == ["r0", "r20"]
+
+
+def test_a_long_journal_is_shortened_while_it_is_used(path: Path) -> None:
+    """Between two fsyncs, without a word to anybody who appends."""
+    journal = Journal.open(path, slack=10)
+    write(journal, *(accepted("r1") for _ in range(200)))
+
+    assert path.read_bytes().count(b"\n") <= 12
+    assert [act.request_id for act in journal.account.pending()] == ["r1"]
 
 
 def test_a_cancelled_append_still_counts(reopen: Callable[[], Journal]) -> None:
@@ -249,7 +307,7 @@ def test_a_cancelled_append_still_counts(reopen: Callable[[], Journal]) -> None:
 
     asyncio.run(run())
 
-    assert [act.request_id for act in journal.pending()] == ["r1", "r2"]
+    assert [act.request_id for act in journal.account.pending()] == ["r1", "r2"]
 
 
 def test_a_full_disk_loses_nothing_that_was_there(path: Path, reopen: Callable[[], Journal]) -> None:
@@ -270,7 +328,7 @@ def test_a_full_disk_loses_nothing_that_was_there(path: Path, reopen: Callable[[
 
     asyncio.run(run())
 
-    assert [act.request_id for act in reopen().pending()] == ["r1", "r3"]
+    assert [act.request_id for act in reopen().account.pending()] == ["r1", "r3"]
 
 
 def test_a_directory_in_its_place_is_explained(path: Path) -> None:
@@ -287,7 +345,7 @@ def test_revisions_survive_with_what_they_moved(path: Path, reopen: Callable[[],
     with_moved = msgspec.structs.replace(applied("", 1), differences=moved)
     write(reopen(), with_moved, applied("r2", 2, action=m.Reset(what="stats")))
 
-    (revision,) = reopen().revisions()
+    (revision,) = reopen().account.revisions()
 
     assert (revision.number, revision.window, revision.time, revision.author) == (2, 10, 2.0, "alice")
     assert (revision.values, revision.differences) == (SET.changes, moved)
@@ -300,6 +358,6 @@ def test_a_journal_without_differences_is_read(path: Path, reopen: Callable[[], 
     del lines[0]["differences"], lines[0]["applied"]["action"]["dropped"]
     path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
-    (revision,) = reopen().revisions()
+    (revision,) = reopen().account.revisions()
 
     assert (revision.values, revision.differences, revision.dropped) == (SET.changes, (), ())
