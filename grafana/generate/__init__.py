@@ -11,7 +11,9 @@ before Grafana does, and a metric that a panel or rule names is looked up in the
     cases.py     for each alert: when it fires, when it stays silent, when it resolves
     model.py     the part of Grafana's classic dashboard schema that we use
     panels.py    panels with our defaults, and their layout in rows
-    overview.py  the dashboard
+    queries.py   the PromQL that several dashboards ask
+    frame.py     what all dashboards share: variables, marks, links
+    overview.py precision.py performance.py fleet.py    the dashboards
     check.py     the lint of dashboards and of what rules name
     outputs.py   all of it as files
 """

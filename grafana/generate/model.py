@@ -18,6 +18,7 @@ PanelType = Literal["stat", "timeseries", "state-timeline", "bargauge", "table"]
 Unit = Literal[
     "none", "short", "s", "bytes", "percentunit", "ops", "dateTimeFromNow", "sci", "bool_yes_no", "locale"
 ]
+Format = Literal["time_series", "table"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -39,6 +40,7 @@ class Target(Part, frozen=True, kw_only=True):
     legend_format: str = "__auto"
     datasource: Source = Source()
     editor_mode: Literal["code"] = "code"
+    format: Format = "time_series"
     instant: bool = False
     range: bool = True
 
@@ -64,6 +66,7 @@ class Panel(Part, frozen=True, kw_only=True):
     targets: list[Target] = []
     field_config: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    transformations: list[Any] = []
     collapsed: bool = False
     panels: list[Any] = []
 
@@ -89,6 +92,21 @@ class Variable(Part, frozen=True, kw_only=True):
     regex: str = ""
 
 
+class Link(Part, frozen=True, kw_only=True):
+    """The other dashboards with the same tag, at the top; what was chosen and the time range go along."""
+
+    title: str
+    tags: list[str]
+    type: Literal["dashboards"] = "dashboards"
+    as_dropdown: bool = False
+    include_vars: bool = True
+    keep_time: bool = True
+    target_blank: bool = False
+    icon: str = "external link"
+    tooltip: str = ""
+    url: str = ""
+
+
 class Annotation(Part, frozen=True, kw_only=True):
     """Marks on every panel's time axis, at the times where `expr` has a value above 0."""
 
@@ -112,10 +130,10 @@ class Dashboard(Part, frozen=True, kw_only=True):
     panels: list[Panel]
     templating: dict[str, list[Variable]]
     annotations: dict[str, list[Any]]
-    links: list[Any] = []
+    links: list[Link]
     schema_version: int = SCHEMA_VERSION
     version: int = 1
-    editable: bool = True
+    editable: bool = False  # a change in the browser would be lost with the next file
     graph_tooltip: int = 1  # one crosshair over all panels
     refresh: str = "10s"
     time: dict[str, str]

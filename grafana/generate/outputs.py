@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from grafana.generate import cases, rules
+from grafana.generate.fleet import fleet
 from grafana.generate.overview import overview
 from grafana.generate.pace import Pace
+from grafana.generate.performance import performance
+from grafana.generate.precision import precision
 from grafana.generate.yaml import to_yaml
 
 HOME = Path(__file__).resolve().parent.parent
@@ -21,8 +25,13 @@ def outputs(pace: Pace, runbooks: str) -> Mapping[str, str]:
     made = {"prometheus/rules.yml": to_yaml(rules.document(pace, runbooks), head=_HEAD)}
     if pace.scale == 1:
         made["prometheus/tests/alerts.yml"] = to_yaml(cases.document(runbooks, cases.cases()), head=_HEAD)
-        made["dashboards/ampd-overview.json"] = json.dumps(overview(), indent=2) + "\n"
+        made |= {f"dashboards/{each['uid']}.json": json.dumps(each, indent=2) + "\n" for each in dashboards()}
     return made
+
+
+def dashboards() -> list[dict[str, Any]]:
+    """The four, in the order in which one reads them."""
+    return [overview(), precision(), performance(), fleet()]
 
 
 def write(directory: Path, pace: Pace, runbooks: str) -> list[Path]:

@@ -32,6 +32,8 @@ class Draft:
     custom: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
+    overrides: Sequence[dict[str, Any]] = ()
+    transformations: Sequence[dict[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +110,104 @@ def stacked(
 
 
 def timeline(title: str, description: str, query: Query, **more: Any) -> Draft:
-    """Which of a closed set of values held when: a bar for each, drawn where it is 1."""
-    options = {"mergeValues": True, "rowHeight": 0.9, "showValue": "never", "legend": {"showLegend": False}}
+    """When something held: a bar for each series, drawn where it is 1."""
     steps: Sequence[tuple[float | None, str]] = ((None, "transparent"), (1, CALM))
-    custom = {"fillOpacity": 70, "lineWidth": 0}
-    more = {"options": options, "steps": steps, "custom": custom} | more
+    return _timeline(title, description, query, **({"steps": steps} | more))
+
+
+def phases(
+    title: str, description: str, query: Query, words: Sequence[tuple[str, str]], **more: Any
+) -> Draft:
+    """Which word of a closed set held when, one bar for each job: value 1 is the first of (word, colour)."""
+    options = {str(place): {"text": word, "color": color} for place, (word, color) in enumerate(words, 1)}
+    mappings = [{"type": "value", "options": options | {"0": {"text": "not known", "color": "transparent"}}}]
+    return _timeline(title, description, query, defaults={"mappings": mappings}, **more)
+
+
+def _timeline(title: str, description: str, query: Query, **more: Any) -> Draft:
+    shows_words = "defaults" in more
+    options = {
+        "mergeValues": True, "rowHeight": 0.9, "showValue": "auto" if shows_words else "never",
+        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": shows_words},
+    }  # fmt: skip
     return Draft(
-        **more, type="state-timeline", title=title, description=description, queries=[query], unit="none"
+        **more,
+        type="state-timeline",
+        title=title,
+        description=description,
+        queries=[query],
+        unit="none",
+        options=options,
+        custom={"fillOpacity": 70, "lineWidth": 0},
     )
+
+
+def bars(title: str, description: str, queries: Sequence[Query], unit: Unit = "short", **more: Any) -> Draft:
+    """A bar for each series, as long as its value now: for parts of a whole and for a few ranks."""
+    options = {
+        "displayMode": "gradient", "orientation": "horizontal", "showUnfilled": True, "valueMode": "color",
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+    }  # fmt: skip
+    return Draft(
+        **more,
+        type="bargauge",
+        title=title,
+        description=description,
+        queries=queries,
+        unit=unit,
+        options=options,
+        defaults={"min": 0},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column of a table: a query whose value it shows or, without one, a label that the queries carry.
+
+    A query without a name is not shown: it only brings labels into the row.
+    """
+
+    name: str = ""
+    expr: str = ""
+    label: str = ""
+    unit: Unit = "none"
+    steps: Sequence[tuple[float | None, str]] = ()
+    link: str = ""
+
+
+def table(title: str, description: str, columns: Sequence[Column], **more: Any) -> Draft:
+    """One row for each set of labels: instant queries, merged; `columns` in the order in which they stand."""
+    asked = [column for column in columns if column.expr]
+    names = {
+        column: f"Value #{_ref(asked.index(column))}" if column.expr else column.label for column in columns
+    }
+    hidden = {"Time": True} | {names[column]: True for column in columns if not column.name}
+    order = {names[column]: place for place, column in enumerate(columns)}
+    arranged = {"excludeByName": hidden, "indexByName": order, "renameByName": {}}
+    return Draft(
+        **more,
+        type="table",
+        title=title,
+        description=description,
+        queries=[(column.expr, "") for column in asked],
+        unit="none",
+        options={"cellHeight": "sm", "showHeader": True, "footer": {"show": False}},
+        overrides=[_override(names[column], column) for column in columns if column.name],
+        transformations=[{"id": "merge", "options": {}}, {"id": "organize", "options": arranged}],
+    )
+
+
+def _override(field_name: str, column: Column) -> dict[str, Any]:
+    properties: list[dict[str, Any]] = [{"id": "displayName", "value": column.name}]
+    if column.expr:
+        properties.append({"id": "unit", "value": column.unit})
+    if column.steps:
+        steps = [{"value": value, "color": color} for value, color in column.steps]
+        properties.append({"id": "thresholds", "value": {"mode": "absolute", "steps": steps}})
+        properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
+    if column.link:
+        properties.append({"id": "links", "value": [{"title": "Look at this job", "url": column.link}]})
+    return {"matcher": {"id": "byName", "options": field_name}, "properties": properties}
 
 
 def lay_out(sections: Iterable[Section]) -> list[Panel]:
@@ -139,10 +231,7 @@ def _heading(number: int, title: str, y: int) -> Panel:
 
 
 def _placed(draft: Draft, number: int, x: int, y: int) -> Panel:
-    targets = [
-        Target(ref_id=chr(ord("A") + index), expr=expr, legend_format=legend)
-        for index, (expr, legend) in enumerate(draft.queries)
-    ]
+    targets = [_target(draft, index) for index in range(len(draft.queries))]
     return Panel(
         id=number,
         type=draft.type,
@@ -150,9 +239,27 @@ def _placed(draft: Draft, number: int, x: int, y: int) -> Panel:
         description=draft.description,
         grid_pos=GridPos(h=draft.height, w=draft.width, x=x, y=y),
         targets=targets,
-        field_config={"defaults": _defaults(draft), "overrides": []},
+        field_config={"defaults": _defaults(draft), "overrides": [*draft.overrides]},
         options=draft.options,
+        transformations=[*draft.transformations],
     )
+
+
+def _target(draft: Draft, index: int) -> Target:
+    expr, legend = draft.queries[index]
+    is_table = draft.type == "table"
+    return Target(
+        ref_id=_ref(index),
+        expr=expr,
+        legend_format=legend,
+        format="table" if is_table else "time_series",
+        instant=is_table or draft.type == "bargauge",
+        range=not is_table and draft.type != "bargauge",
+    )
+
+
+def _ref(index: int) -> str:
+    return chr(ord("A") + index)
 
 
 def _defaults(draft: Draft) -> dict[str, Any]:

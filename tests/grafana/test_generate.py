@@ -30,6 +30,7 @@ def test_a_stale_or_missing_file_is_named(tmp_path: Path, capsys: pytest.Capture
     complaint = capsys.readouterr().err
     assert "rules.yml is stale" in complaint
     assert "ampd-overview.json is stale" in complaint
+    assert "ampd-precision.json" not in complaint
     assert "alerts.yml" not in complaint
 
 

@@ -1,0 +1,118 @@
+"""Where the time and the memory go: speed, goodput, work that was done twice, memory by rank, checkpoints.
+
+Goodput is training time per clock time, counted from outside: a second in which the worker is down, saves, waits for
+data or is paused is a second without training, so nothing has to be subtracted and nothing can be forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from grafana.generate import queries as q
+from grafana.generate.frame import dashboard
+from grafana.generate.panels import BAD, OK, WARN, Section, bars, series, stacked, stat
+
+_WASTE = ((None, OK), (0.1, WARN), (0.3, BAD))
+_PEAK = q.now("ampd_memory_bytes", 'kind="peak"')
+_RANK = 'rank=~"$rank"'
+
+
+def performance() -> dict[str, Any]:
+    """The dashboard as plain data."""
+    return dashboard(
+        uid="ampd-performance",
+        title="Performance and goodput",
+        description="How fast a job is, what its time goes to, what is done twice, and what memory and checkpoints cost.",
+        sections=[_now(), _speed(), _time(), _memory(), _checkpoints()],
+    )
+
+
+def _now() -> Section:
+    return Section("Now", [
+        stat("Windows/s", "Optimizer updates attempted a second. ampd_windows_total", (q.rate("ampd_windows_total"), "{{instance}}"), "none",
+             options={"graphMode": "area"}),
+        stat("Samples/s", "ampd_samples_processed_total", (q.rate("ampd_samples_processed_total"), "{{instance}}"), "short",
+             options={"graphMode": "area"}),
+        stat("Tokens/s", "0 for workloads without tokens. ampd_tokens_processed_total",
+             (q.rate("ampd_tokens_processed_total"), "{{instance}}"), "short", options={"graphMode": "area"}),
+        stat("Goodput now", "Seconds of training in a second of clock time. ampd_wall_seconds_total",
+             (q.GOODPUT, "{{instance}}"), "percentunit", steps=((None, BAD), (0.7, WARN), (0.9, OK))),
+        stat("Waiting for data", "Share of the step loop's time. ampd_wall_seconds_total", (_of_loop("data"), "{{instance}}"), "percentunit",
+             steps=_WASTE),
+        stat("Attempts per window", "1 where nothing is replayed; each replay of a window is one more. "
+             "ampd_replays_total, ampd_windows_total", (f"1 + {q.per_window('ampd_replays_total')}", "{{instance}}"), "none",
+             steps=((None, OK), (1.02, WARN), (1.1, BAD)), defaults={"decimals": 2}),
+        stat("Windows run again", "In this period, because a restart went back to a checkpoint. ampd_windows_recomputed_total",
+             (q.in_period("ampd_windows_recomputed_total"), "{{instance}}"), "none", steps=((None, OK), (1, WARN)),
+             defaults={"decimals": 0}),
+        stat("Peak memory", "Of the rank that has most. ampd_memory_bytes",
+             (f"max by (job, instance) ({_PEAK})", "{{instance}}"), "bytes"),
+    ])  # fmt: skip
+
+
+def _of_loop(activity: str) -> str:
+    part = q.summed(q.rate("ampd_wall_seconds_total", f'activity="{activity}"'))
+    return q.share(part, q.summed(q.rate("ampd_wall_seconds_total")))
+
+
+def _speed() -> Section:
+    train = q.summed(q.rate("ampd_wall_seconds_total", 'activity=~"train|data"'))
+    return Section("Speed", [
+        series("Windows", "Optimizer updates attempted a second: a step down after a change of precision or data is seen here first. "
+               "ampd_windows_total", [(q.rate("ampd_windows_total"), "{{instance}}")], "ops"),
+        series("Time of a window", "Training and waiting for data, for each window; replays included. "
+               "ampd_wall_seconds_total / ampd_windows_total",
+               [(q.share(train, q.summed(q.rate("ampd_windows_total"))), "{{instance}}")], "s"),
+        series("Samples and tokens", "A second. ampd_samples_processed_total, ampd_tokens_processed_total",
+               [(q.rate("ampd_samples_processed_total"), "samples {{instance}}"),
+                (f"{q.rate('ampd_tokens_processed_total')} > 0", "tokens {{instance}}")], "ops"),
+    ])  # fmt: skip
+
+
+def _time() -> Section:
+    return Section("Where time goes", [
+        series("Goodput", "Seconds of training in a second of clock time; what is missing to 100 % is in the panel beside it, or the "
+               "worker was down. ampd_wall_seconds_total", [(q.GOODPUT, "{{instance}}")], "percentunit", defaults={"min": 0, "max": 1}),
+        stacked("Time by activity", "What a second of clock time goes to; a gap to 100 % is a worker that was starting or down. "
+                "ampd_wall_seconds_total",
+                [(q.summed(q.rate("ampd_wall_seconds_total"), "activity"), "{{activity}} {{instance}}")], "percentunit",
+                defaults={"min": 0}),
+        bars("Seconds in this period", "Of the step loop, by activity. ampd_wall_seconds_total",
+             [(f"sum by (activity) ({q.in_period('ampd_wall_seconds_total')}) > 0", "{{activity}}")], "s"),
+        stacked("Work done twice or in vain", "Windows a second: replayed, lost, or run again after a restart. "
+                "ampd_replays_total, ampd_windows_skipped_total, ampd_windows_quarantined_total, ampd_windows_recomputed_total",
+                [(q.summed(q.rate("ampd_replays_total")), "replayed {{instance}}"),
+                 (q.LOST, "lost {{instance}}"),
+                 (q.rate("ampd_windows_recomputed_total"), "run again {{instance}}")], "ops"),
+        series("Evaluation time", "Of the last evaluation on held-out data. ampd_evaluation_duration_seconds",
+               [(q.now("ampd_evaluation_duration_seconds"), "{{instance}}")], "s", defaults={"min": 0}),
+        series("Cost of telemetry", "Share of a core that the supervisor spends on building the metrics page. "
+               "ampd_telemetry_seconds_total", [(q.rate("ampd_telemetry_seconds_total"), "{{instance}}")], "percentunit",
+               defaults={"min": 0}),
+    ])  # fmt: skip
+
+
+def _memory() -> Section:
+    return Section("Memory", [
+        series("Memory by rank", "The allocator's on CUDA, the process's on the CPU. ampd_memory_bytes",
+               [(q.now("ampd_memory_bytes", _RANK), "{{kind}} rank {{rank}} {{instance}}")], "bytes", width=12),
+        series("Memory kept and saved", "What a micro-batch keeps for its backward pass at each precision, and how much less that is "
+               "than in float32. ampd_memory_kept_bytes, ampd_memory_saved_bytes",
+               [(q.now("ampd_memory_kept_bytes"), "kept in {{precision}} {{instance}}"),
+                (q.now("ampd_memory_saved_bytes"), "saved against a {{basis}} {{instance}}")], "bytes", width=12),
+    ])  # fmt: skip
+
+
+def _checkpoints() -> Section:
+    return Section("Checkpoints", [
+        series("Checkpoint time", "Of the last one: in all, and how long the step loop waited for it. "
+               "ampd_last_checkpoint_duration_seconds, ampd_last_checkpoint_stall_seconds",
+               [(q.now("ampd_last_checkpoint_duration_seconds"), "in all {{instance}}"),
+                (q.now("ampd_last_checkpoint_stall_seconds"), "loop waited {{instance}}")], "s"),
+        series("Checkpoint size", "Of the last one, on disk. ampd_last_checkpoint_size_bytes",
+               [(f"{q.now('ampd_last_checkpoint_size_bytes')} > 0", "{{instance}}")], "bytes", defaults={"min": 0}),
+        series("Windows at risk", "What a crash now would run again, and the interval between checkpoints. "
+               "ampd_window, ampd_last_checkpoint_window, ampd_checkpoint_interval_windows",
+               [(q.AT_RISK, "at risk {{instance}}"),
+                (q.now("ampd_checkpoint_interval_windows"), "interval {{instance}}")]),
+    ])  # fmt: skip
