@@ -27,7 +27,7 @@ from collections import deque
 import msgspec
 import zmq
 
-from ampd.core.messages import Evaluated, FellBack, Order, Report, ScaleMoved, Skipped, Snapshot, Warned
+from ampd.core.messages import Evaluated, FellBack, Lost, Order, Report, ScaleMoved, Skipped, Snapshot, Warned
 
 MAX_WAITING = 4096
 """Events that wait for the thread; a loop with trouble in every window reaches it in minutes of a stopped peer."""
@@ -142,8 +142,7 @@ class WorkerLink:
     def _tell_gap(self) -> None:
         if self._lost and len(self._events) < MAX_WAITING:
             lost, self._lost = self._lost, 0
-            warning = Warned(topic="events.lost", message=f"{lost} events were dropped: the link was full")
-            self._events.append((next(self._numbers), warning))
+            self._events.append((next(self._numbers), Lost(events=lost)))
 
     def _patience(self) -> int:
         if self._closes_at is None:

@@ -37,14 +37,19 @@ class Bulletin:
     def move(self, to: JobState, reason: str, now: float) -> list[AnyInstruction]:
         """Move the job to another state, and say so; an AssertionError where the table has no such move."""
         view = self._view
+        spent = view.state_seconds(now)
         start, view.state = view.state, move(view.state, to)
+        view.past_state_seconds = spent
         view.state_since, view.state_reason = now, reason
         fields = {"from": start, "to": to, "reason": reason}
         return [self._publish("lifecycle.changed", fields, _LEVELS.get(to, "info"), now)]
 
     def _publish(self, name: str, fields: dict[str, Any], level: str, now: float) -> Publish:
-        self._view.events += 1
-        event = Event(boot=self._view.boot, seq=self._view.events, time=now, name=name, fields=fields)
-        self._view.recent.add(event, level)
+        view = self._view
+        view.events += 1
+        view.told[name] = view.told.get(name, 0) + 1
+        view.levels[level] = view.levels.get(level, 0) + 1
+        event = Event(boot=view.boot, seq=view.events, time=now, name=name, fields=fields)
+        view.recent.add(event, level)
         self.ring.add(event)
         return Publish(event, level)

@@ -32,6 +32,7 @@ NAMES: dict[type[m.Message], str] = {
     m.Split: "window.split",
     m.Evaluated: "job.evaluated",
     m.Warned: "worker.warned",
+    m.Lost: "worker.lost_events",
     m.Finished: "worker.finished",
 }
 """Every report but `Snapshot`, which is no event."""
@@ -48,6 +49,7 @@ _WARNINGS = (
     m.Widened,
     m.Split,
     m.Warned,
+    m.Lost,
 )
 
 

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from ampd.core.change import Difference
 from ampd.core.config import JobConfig
 from ampd.core.faults import Fault
+from ampd.core.histogram import Distributions
 from ampd.core.kept import Kept, MemorySaved
 from ampd.core.ledger import Cause, Counts, Span
 from ampd.core.orders import (
@@ -33,7 +36,7 @@ from ampd.core.precision import Capability, Choice, Precision
 
 __all__ = [
     "Act", "Action", "Applied", "AppliedAction", "Avoid", "Checkpoint", "Configure", "Evaluated", "Fault", "FellBack", "Finished",
-    "Going", "Hello", "Holding", "Inject", "Leave", "LimitReached", "Message", "Order", "Pause", "Quarantined", "Ready",
+    "Going", "Hello", "Holding", "Inject", "Leave", "LimitReached", "Lost", "Message", "Order", "Pause", "Quarantined", "Ready",
     "Refused", "Report", "Reset", "Result", "Resume", "RolledBack", "SaveFailed", "Saved", "ScaleMoved", "ScaleStuck", "SetAside",
     "Skipped", "Snapshot", "Split", "Start", "Stop", "Warned", "Widened",
 ]  # fmt: skip
@@ -208,6 +211,12 @@ class Warned(Message, frozen=True, kw_only=True, tag="warned"):
     message: str
 
 
+class Lost(Message, frozen=True, kw_only=True, tag="lost"):
+    """A worker dropped this many events, since its link was full."""
+
+    events: int
+
+
 class Finished(Message, frozen=True, kw_only=True, tag="finished"):
     """The last report of a worker: the result of the run, whatever the exit code says."""
 
@@ -223,8 +232,9 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     """Cumulative figures, several times a second; losing one loses nothing.
 
     `counts` are since this worker started, `job` since the job began, `span` since the last reset. Seconds are by
-    activity: train data evaluate checkpoint paused. Memory is in bytes, by kind; `kept` is what windows keep for
-    backward, by precision, and `saved` what the present one saves against float32.
+    activity: train data evaluate checkpoint paused telemetry. Memory is in bytes, by kind; `kept` is what windows keep for
+    backward, by precision, and `saved` what the present one saves against float32. `skipped_in_a_row` are the windows
+    since the last one that was applied.
     """
 
     rank: int
@@ -248,9 +258,12 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     zeros: float | None = None
     kept: dict[str, Kept] = {}
     saved: MemorySaved | None = None
+    distributions: Distributions = msgspec.field(default_factory=Distributions)
+    skipped_in_a_row: int = 0
 
 
 Report = (
     Hello | Ready | Applied | Refused | Saved | SaveFailed | SetAside | Holding | Going | FellBack | Skipped
-    | Quarantined | RolledBack | ScaleStuck | ScaleMoved | LimitReached | Widened | Split | Evaluated | Warned | Finished | Snapshot
+    | Quarantined | RolledBack | ScaleStuck | ScaleMoved | LimitReached | Widened | Split | Evaluated | Warned | Lost | Finished
+    | Snapshot
 )  # fmt: skip

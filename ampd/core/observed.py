@@ -18,6 +18,7 @@ from ampd.core.view import JobView
 
 def observe(view: JobView, rank: int, report: m.Report, now: float) -> None:
     """Enter a report; those that say nothing lasting leave the view as it is."""
+    view.heard[rank] = now
     match report:
         case m.Ready():
             _welcome(view, report)
@@ -27,6 +28,7 @@ def observe(view: JobView, rank: int, report: m.Report, now: float) -> None:
             _follow(view, report)
         case m.Saved():
             view.checkpoints += 1
+            view.checkpoint_seconds.add(report.seconds)
             view.last_saved, view.last_saved_at = report, now
         case m.SaveFailed():
             view.checkpoint_failures += 1
@@ -34,6 +36,8 @@ def observe(view: JobView, rank: int, report: m.Report, now: float) -> None:
             view.checkpoints_set_aside += 1
         case m.LimitReached():
             view.limit_reached += 1
+        case m.Lost():
+            view.events_lost += report.events
         case m.Evaluated():
             _evaluate(view, report)
         case m.Finished():
@@ -48,6 +52,7 @@ def _welcome(view: JobView, ready: m.Ready) -> None:
     if last is not None:
         view.past = view.past.plus(last.counts)
         view.past_seconds = _sum(view.past_seconds, last.seconds)
+        view.past_distributions = view.past_distributions.plus(last.distributions)
         view.windows_recomputed += max(0, last.window - ready.window)
     view.snapshots = {}
     view.ready, view.choice = ready, ready.choice
@@ -58,6 +63,13 @@ def _follow(view: JobView, report: m.Applied) -> None:
     """Configuration as the loop has it: revisions are numbered there, not here."""
     view.config = rebased(view.config, {d.key: d.new for d in report.differences})
     view.revision = report.applied.revision
+    if (
+        report.choice is not None
+        and view.choice is not None
+        and report.choice.precision is not view.choice.precision
+    ):
+        chosen = report.choice.precision.value
+        view.precision_changes[chosen] = view.precision_changes.get(chosen, 0) + 1
     view.choice = report.choice or view.choice
     _catch_up(view, report.applied.window)
 

@@ -208,6 +208,7 @@ class Run:
                 | m.ScaleStuck()
                 | m.Evaluated()
                 | m.Warned()
+                | m.Lost()
             ):
                 pass
             case _:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from ampd.core.config import JobConfig
+from ampd.core.histogram import CHECKPOINT_SECONDS, Distributions, Histogram
 from ampd.core.ledger import Counts
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Evaluated, Finished, Ready, Saved, Snapshot
@@ -48,6 +49,12 @@ class JobView(msgspec.Struct, kw_only=True):
     """Sum of the process counts of earlier workers of this daemon: /metrics shows past + present."""
     past_seconds: dict[str, float] = {}
     """The same for seconds by activity."""
+    past_distributions: Distributions = msgspec.field(default_factory=Distributions)
+    """The same for how long windows took and how large gradients were."""
+    past_state_seconds: dict[str, float] = {}
+    """Seconds in each state before the present one."""
+    heard: dict[int, float] = {}
+    """When each rank last said anything."""
     windows_recomputed: int = 0
     """Windows that were run again after a restart from an earlier checkpoint."""
     restarts: dict[str, int] = {}
@@ -58,7 +65,12 @@ class JobView(msgspec.Struct, kw_only=True):
     """Refused control requests by code."""
     changes: dict[str, int] = {}
     """Accepted configuration changes by who made them: operator, policy."""
+    precision_changes: dict[str, int] = {}
+    """Times that the precision of first attempts changed while the job ran, by the new one."""
+    events_lost: int = 0
+    """Events that workers had to drop."""
     checkpoints: int = 0
+    checkpoint_seconds: Histogram = msgspec.field(default_factory=lambda: Histogram.over(CHECKPOINT_SECONDS))
     checkpoint_failures: int = 0
     checkpoints_set_aside: int = 0
     last_saved: Saved | None = None
@@ -69,6 +81,10 @@ class JobView(msgspec.Struct, kw_only=True):
     limit_reached: int = 0
     events: int = 0
     """Number of the last event."""
+    told: dict[str, int] = {}
+    """Events by name."""
+    levels: dict[str, int] = {}
+    """Events by how severe they are."""
     recent: Recent = msgspec.field(default_factory=Recent)
     """The last events, folded where they come with every window."""
     trace: Trace = msgspec.field(default_factory=Trace)
@@ -84,3 +100,15 @@ class JobView(msgspec.Struct, kw_only=True):
     def counts(self) -> Counts:
         """Counts since this daemon started, over all its workers: monotonic."""
         return self.past if self.snapshot is None else self.past.plus(self.snapshot.counts)
+
+    @property
+    def distributions(self) -> Distributions:
+        """The same for how long windows took and how large gradients were."""
+        last = self.snapshot
+        return self.past_distributions if last is None else self.past_distributions.plus(last.distributions)
+
+    def state_seconds(self, now: float) -> dict[str, float]:
+        """Seconds in each state since this daemon started, the present one included."""
+        spent = max(0.0, now - (self.state_since or self.started))
+        past = self.past_state_seconds
+        return past | {self.state.value: past.get(self.state, 0.0) + spent}

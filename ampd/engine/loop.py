@@ -19,6 +19,7 @@ from typing import assert_never
 import msgspec
 
 from ampd.core import messages as m
+from ampd.core.histogram import Distributions
 from ampd.core.ledger import WindowRecord
 from ampd.engine.boundary import Boundary
 from ampd.engine.emulation import Emulation
@@ -50,7 +51,10 @@ class Loop:
         self._report = report
         self._emulation = Emulation(trainer.parts.device, report)
         self._watch = Stopwatch()
-        self._telemetry = Telemetry(trainer, writer.rows, report, self._watch, base=trainer.ledger.job.copy())
+        self._distributions = Distributions()
+        self._telemetry = Telemetry(
+            trainer, writer.rows, report, self._watch, self._distributions, base=trainer.ledger.job.copy()
+        )
         self._wanted_saves: list[str] = []
         self._stop: m.Stop | None = None
 
@@ -71,11 +75,12 @@ class Loop:
                 if (finished := self._finish()) is not None:
                     return finished
                 window = next(feed)
-                self._watch.lap("data")
+                fetched = self._watch.lap("data")
                 records = self._run(window)
                 self.window += 1
-                self._watch.lap("train")
+                self._distributions.window_seconds.add(fetched + self._watch.lap("train"))
                 self._account(records)
+                self._watch.lap("telemetry")
         finally:
             feed.close()
 

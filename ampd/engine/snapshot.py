@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ampd.core import messages as m
+from ampd.core.histogram import Distributions
 from ampd.core.kept import saved
 from ampd.core.ledger import Counts, WindowRecord
 from ampd.engine.device import memory_in_use
@@ -23,24 +24,28 @@ class Telemetry:
 
     def __init__(
         self, trainer: Trainer, rows: Callable[[Sequence[WindowRecord]], None],
-        report: Callable[[m.Report], None], watch: Stopwatch, *, base: Counts,
+        report: Callable[[m.Report], None], watch: Stopwatch, distributions: Distributions, *, base: Counts,
     ) -> None:  # fmt: skip
         self.figures: dict[str, float] = {}
         self._trainer = trainer
         self._keep_rows = rows
         self._report = report
         self._watch = watch
+        self._distributions = distributions
         self._base = base  # the job's counts before this process
         self._rows: list[WindowRecord] = []
         self._last: WindowRecord | None = None
         self._last_finite: WindowRecord | None = None
         self._pushed = 0.0
         self._is_stuck = False
+        self._skipped_in_a_row = 0
         self._has_warned_of_zeros = False
 
     def record(self, record: WindowRecord) -> None:
         """Take in one window; reports trouble at once."""
         self._rows.append(record)
+        self._distributions.grad_norm.add(record.grad_norm)
+        self._skipped_in_a_row = 0 if record.skipped is None else self._skipped_in_a_row + 1
         if (
             record.scale is not None
             and self._last is not None
@@ -83,7 +88,8 @@ class Telemetry:
                 grad_norm=last.grad_norm if last else None, lr=trainer.next_lr,
                 scale=self._last.scale if self._last else None, seconds=dict(self._watch.seconds),
                 memory=memory_in_use(trainer.parts.device), figures=self.figures, zeros=self._last.zeros if self._last else None,
-                kept=dict(ledger.kept), saved=saved(ledger.kept, trainer.precision),
+                kept=dict(ledger.kept), saved=saved(ledger.kept, trainer.precision), distributions=self._distributions.copy(),
+                skipped_in_a_row=self._skipped_in_a_row,
             )
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ class Stopwatch:
     """Adds up laps; each moment belongs to exactly one activity."""
 
     def __init__(self) -> None:
-        self.seconds = {"train": 0.0, "data": 0.0, "evaluate": 0.0, "checkpoint": 0.0, "paused": 0.0}
+        self.seconds = dict.fromkeys(("train", "data", "evaluate", "checkpoint", "paused", "telemetry"), 0.0)
         self.last = time.perf_counter()
 
     def lap(self, activity: str) -> float:

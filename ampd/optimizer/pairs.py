@@ -16,6 +16,7 @@ from torch import nn, optim
 
 from ampd.core import change
 from ampd.core.config import JobConfig
+from ampd.core.histogram import Distributions
 from ampd.core.kept import Kept
 from ampd.core.ledger import Counts, Ledger
 from ampd.core.messages import Report
@@ -61,6 +62,7 @@ class Pairs:
         self.config = config
         self.ledger = Ledger()
         self.watch = Stopwatch()
+        self.distributions = Distributions()
         self.current: Pair | None = None
         self._report = report
         self._pairs: weakref.WeakKeyDictionary[
@@ -156,7 +158,9 @@ class Pairs:
         trainer = Trainer(self.config, parts, capability_of(device), UNKNOWN_TOTAL, rates=OwnRates(stepped))
         emulation = Emulation(device, self._report)
         emulation.warn(trainer.choice)
-        telemetry = Telemetry(trainer, lambda _rows: None, self._report, self.watch, base=Counts())
+        telemetry = Telemetry(
+            trainer, lambda _rows: None, self._report, self.watch, self.distributions, base=Counts()
+        )
         return Pair(trainer=trainer, workload=workload, telemetry=telemetry, emulation=emulation)
 
 

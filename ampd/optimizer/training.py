@@ -99,17 +99,19 @@ class TrainingOptimizer:
 
     def _run(self, pair: Pair, calls: tuple[Call, ...]) -> WindowRecord:
         window = Window(number=self._pairs.ledger.job.windows, epoch=0, micro_batches=calls)
-        self._pairs.watch.lap("data")
+        watch = self._pairs.watch
+        fetched = watch.lap("data")
         self._cross(pair, window.number)
         if not pair.is_probed:
             pair.trainer.probe(window)
             pair.is_probed = True
         (record,) = pair.trainer.step(window)
-        self._pairs.watch.lap("train")
+        self._pairs.distributions.window_seconds.add(fetched + watch.lap("train"))
         pair.telemetry.record(record)
         self._boundary.judge(record)
         if self.serving is not None:
             pair.telemetry.push_if_due(window.number + 1, self._boundary.live.revision)
+        watch.lap("telemetry")
         if self._boundary.failure:
             failure, self._boundary.failure = self._boundary.failure, ""  # whoever catches it may go on
             raise WorkloadError(failure)

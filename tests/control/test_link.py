@@ -292,9 +292,7 @@ def test_a_flood_is_bounded_and_its_gap_is_told(supervisor: Supervisor) -> None:
         range(worker_link.MAX_WAITING - 1)
     )
     assert any(isinstance(report, m.Finished) for report in heard)
-    assert [report.message for report in heard if isinstance(report, m.Warned)] == [
-        "100 events were dropped: the link was full"
-    ]
+    assert [report.events for report in heard if isinstance(report, m.Lost)] == [100]
 
 
 def test_a_snapshot_before_the_end_is_sent_before_it(supervisor: Supervisor, worker: WorkerLink) -> None:

@@ -57,6 +57,8 @@ def _values_of_generic(origin: Any, arguments: tuple[Any, ...]) -> st.SearchStra
         return st.lists(values_of(arguments[0]), max_size=2).map(tuple)
     if origin is tuple:
         return st.tuples(*(values_of(member) for member in arguments))
+    if origin is list:
+        return st.lists(values_of(arguments[0]), max_size=2)
     assert origin is dict, f"a field of a kind that no message had before: {origin}"
     return st.dictionaries(values_of(arguments[0]), values_of(arguments[1]), max_size=2)
 

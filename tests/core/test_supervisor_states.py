@@ -60,6 +60,7 @@ REPORTS: dict[str, m.Report] = {
     "split": m.Split(window=1, parts=2, message="out of memory"),
     "evaluated": m.Evaluated(window=1, figures={"loss": 1.0}, seconds=1),
     "warned": m.Warned(topic="t", message="m"),
+    "lost": m.Lost(events=3),
     "completed": m.Finished(result="completed", window=1),
     "stopped": m.Finished(result="stopped", window=1),
     "failed": m.Finished(result="failed", window=1),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -133,6 +134,31 @@ def test_evaluation_leaves_no_trace(tmp_path: Path) -> None:
 
     assert watched.losses == plain.losses
     assert [e.window for e in watched.said(m.Evaluated)] == [5, 10, 15, 20, 25, 30, 35, 40]
+
+
+def test_every_window_is_timed_and_its_norm_counted(tmp_path: Path) -> None:
+    """The last snapshot has them all; what telemetry took of the loop is an activity of its own."""
+    run = Run(tmp_path, job=HOUR)
+
+    run.finish()
+
+    last = run.said(m.Snapshot)[-1]
+    assert last.distributions.window_seconds.cumulative[-1] == 40
+    assert last.distributions.grad_norm.cumulative[-1] == 40
+    assert last.distributions.window_seconds.total <= last.seconds["train"] + last.seconds["data"]
+    assert last.seconds["telemetry"] > 0
+
+
+@pytest.mark.parametrize(("first_bad", "in_a_row"), [(6, 3), (2, 0)])
+def test_windows_skipped_in_a_row_are_told(tmp_path: Path, first_bad: int, in_a_row: int) -> None:
+    """Counted from the last window that was applied, so they are gone with the next one."""
+    schedule = [act_at(first_bad, m.Inject(fault="nan-loss", windows=3))]
+    run = Run(tmp_path, job={"windows": 9}, schedule=schedule)
+
+    run.finish()
+
+    assert run.said(m.Snapshot)[-1].skipped_in_a_row == in_a_row
+    assert sum(run.said(m.Snapshot)[-1].job.skipped.values()) == 3
 
 
 def stop_at(run: Run, window: int, *, save: bool = True) -> None:
