@@ -10,17 +10,35 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from ampd.core.histogram import Histogram
 from ampd.core.view import JobView
 from ampd.telemetry.metrics import FAMILIES, OTHER, Family, Kind, Label
 from ampd.telemetry.readings import Reading, read
 
 Series = dict[tuple[str, ...], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What telemetry has taken from the daemon so far."""
+
+    scrapes: int = 0
+    build_seconds: float = 0.0
+    serve_seconds: float = 0.0
+
 
 _LONGEST_FACT = 128
 _FIGURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,63}")
@@ -29,12 +47,19 @@ _FIGURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,63}")
 class JobCollector(Collector):
     """Collects every family of the table from the view, on the thread of whoever renders the registry.
 
-    `spent` gives the seconds that building pages has cost so far; they are a metric too.
+    `cost` gives what telemetry itself has cost so far; that is a metric too.
     """
 
-    def __init__(self, view: Callable[[], JobView], *, spent: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        view: Callable[[], JobView],
+        *,
+        cost: Callable[[], Cost] = Cost,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._view = view
-        self._spent = spent
+        self._cost = cost
+        self._clock = clock
         self._seen: dict[str, set[str]] = {}
 
     def describe(self) -> list[Metric]:
@@ -44,14 +69,18 @@ class JobCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families with the samples of this moment."""
         left_out = {"nonfinite": 0.0, "bound": 0.0}
-        readings = read(self._view())
-        readings["ampd_telemetry_seconds_total"] = self._spent()
+        cost = self._cost()
+        readings = read(self._view(), self._clock())
+        readings["ampd_scrapes_total"] = cost.scrapes
+        readings["ampd_telemetry_seconds_total"] = {"build": cost.build_seconds, "serve": cost.serve_seconds}
         readings["ampd_telemetry_readings_left_out"] = left_out
         # The left-out tally is last in the table, so that it has counted all the others when it is read.
-        metrics = [
-            _filled(family, self._series(family, readings[family.name], left_out)) for family in FAMILIES
-        ]
-        return iter(metrics)
+        return iter([self._metric(family, readings[family.name], left_out) for family in FAMILIES])
+
+    def _metric(self, family: Family, reading: Reading, left_out: dict[str, float]) -> Metric:
+        if isinstance(reading, Histogram):
+            return _binned(family, reading)
+        return _filled(family, self._series(family, reading, left_out))
 
     def _series(self, family: Family, reading: Reading, left_out: dict[str, float]) -> Series:
         series = dict.fromkeys(_known(family.labels), 0.0) if family.from_start else {}
@@ -86,6 +115,7 @@ class JobCollector(Collector):
 
 
 def _flatten(reading: Reading, depth: int) -> Iterator[tuple[tuple[str, ...], float]]:
+    assert not isinstance(reading, Histogram), "no family has histograms by label"
     if isinstance(reading, Mapping):
         for key, inner in reading.items():
             yield from (((str(key), *rest), value) for rest, value in _flatten(inner, depth - 1))
@@ -115,6 +145,15 @@ def _metric(family: Family) -> Metric:
             return InfoMetricFamily(family.name.removesuffix("_info"), family.doc, labels=names)
         case Kind.GAUGE:
             return GaugeMetricFamily(family.name, family.doc, labels=names, unit=family.unit)
+        case Kind.HISTOGRAM:
+            return HistogramMetricFamily(family.name, family.doc, labels=names, unit=family.unit)
+
+
+def _binned(family: Family, histogram: Histogram) -> Metric:
+    metric = HistogramMetricFamily(family.name, family.doc, unit=family.unit)
+    names = [*map(str, family.bounds), "+Inf"]
+    metric.add_metric([], list(zip(names, map(float, histogram.cumulative), strict=True)), histogram.total)
+    return metric
 
 
 def _filled(family: Family, series: Series) -> Metric:

@@ -18,6 +18,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -29,12 +30,13 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from ampd.core.lifecycle import JobState
 from ampd.core.view import JobView
 from ampd.errors import ConfigError
 from ampd.telemetry import logs
-from ampd.telemetry.collector import JobCollector
+from ampd.telemetry.collector import Cost, JobCollector
 from ampd.telemetry.feed import Feed
 from ampd.telemetry.page import HEADERS, fragments, page
 
@@ -57,11 +59,11 @@ class MetricsServer:
     def __init__(self, view: Callable[[], JobView]) -> None:
         self._view = view
         self._registry = CollectorRegistry()
-        self._registry.register(JobCollector(view, spent=lambda: self._spent))
+        self._registry.register(JobCollector(view, cost=lambda: self._cost))
         self._feed = Feed(lambda: fragments(view(), time.time()))
         self._text = self._openmetrics = b""
         self._built = float("-inf")
-        self._spent = 0.0
+        self._cost = Cost()
         self._due: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
@@ -115,7 +117,8 @@ class MetricsServer:
             self._feed.publish()
         except Exception as error:  # noqa: BLE001  # a sink: reported, and the job goes on with the page before
             logs.log("metrics.failed", "error", {"error": repr(error)}, at=time.time())
-        self._spent += time.monotonic() - self._built
+        took = time.monotonic() - self._built
+        self._cost = replace(self._cost, build_seconds=self._cost.build_seconds + took)
 
     def _cancel(self) -> None:
         if self._due is not None:
@@ -140,12 +143,16 @@ class MetricsServer:
         return [
             Route("/", self._root),
             Route("/events", self._events),
-            Route("/metrics", self._metrics),
+            Route("/metrics", _Timed(self._scraped, self._count), methods=["GET"]),
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
         ]
 
-    async def _metrics(self, request: Request) -> Response:
+    def _count(self, seconds: float) -> None:
+        cost = self._cost
+        self._cost = replace(cost, scrapes=cost.scrapes + 1, serve_seconds=cost.serve_seconds + seconds)
+
+    def _scraped(self, request: Request) -> Response:
         if _OPENMETRICS in request.headers.get("accept", ""):
             return Response(self._openmetrics, media_type=openmetrics.CONTENT_TYPE_LATEST)
         return Response(self._text, media_type=CONTENT_TYPE_PLAIN_0_0_4)
@@ -176,6 +183,20 @@ class MetricsServer:
             transport = getattr(connection, "transport", None)
             if transport is not None and connection.client == tuple(request.client or ()):  # type: ignore[union-attr]  # uvicorn's h11
                 transport.abort()
+
+
+class _Timed:
+    """An answer, and a word on how long it took until the kernel had it; the library's parsing before it is not in that."""
+
+    def __init__(self, answer: Callable[[Request], Response], count: Callable[[float], None]) -> None:
+        self._answer = answer
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, as ASGI has it."""
+        began = time.perf_counter()
+        await self._answer(Request(scope))(scope, receive, send)
+        self._count(time.perf_counter() - began)
 
 
 class _Collected(Collector):

@@ -19,7 +19,7 @@ import typing
 
 import msgspec
 
-from ampd.core import keys, protocol
+from ampd.core import histogram, keys, protocol
 from ampd.core.kept import Basis
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
@@ -34,6 +34,7 @@ class Kind(enum.StrEnum):
     COUNTER = "counter"
     GAUGE = "gauge"
     INFO = "info"
+    HISTOGRAM = "histogram"
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -50,7 +51,7 @@ class Label(msgspec.Struct, frozen=True):
 
 
 class Family(msgspec.Struct, frozen=True):
-    """One metric: `name` is the name of its series on the page."""
+    """One metric: `name` is the name of its series on the page, before the endings that a histogram has."""
 
     name: str
     kind: Kind
@@ -58,14 +59,27 @@ class Family(msgspec.Struct, frozen=True):
     labels: tuple[Label, ...] = ()
     unit: str = ""
     from_start: bool = True
+    bounds: tuple[float, ...] = ()
 
     @property
     def bound(self) -> int:
         """The greatest number of series that this family ever has."""
-        bound = 1
+        bound = len(self.bounds) + 3 if self.kind is Kind.HISTOGRAM else 1  # +Inf, sum and count
         for label in self.labels:
             bound *= label.bound
         return bound
+
+    @property
+    def series(self) -> dict[str, frozenset[str]]:
+        """The names that its series have on the page, each with its labels."""
+        labels = frozenset(label.name for label in self.labels)
+        if self.kind is not Kind.HISTOGRAM:
+            return {self.name: labels}
+        return {
+            f"{self.name}_bucket": labels | {"le"},
+            f"{self.name}_sum": labels,
+            f"{self.name}_count": labels,
+        }
 
 
 def _counter(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
@@ -78,6 +92,10 @@ def _gauge(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
 
 def _measured(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
     return Family(name, Kind.GAUGE, f"{doc} Absent until measured.", labels, unit, from_start=False)
+
+
+def _histogram(name: str, doc: str, bounds: tuple[float, ...], unit: str = "") -> Family:
+    return Family(name, Kind.HISTOGRAM, doc, unit=unit, bounds=bounds)
 
 
 def _info(name: str, doc: str, *labels: str) -> Family:
@@ -108,19 +126,26 @@ IDENTITY = (
     _gauge("ampd_job_start_timestamp_seconds", "When this daemon started.", unit="seconds"),
     _gauge("ampd_config_revision", "Number of the configuration that holds now."),
     _gauge("ampd_ranks_alive", "Ranks that have reported, while the job is running or paused."),
+    _measured("ampd_worker_heartbeat_timestamp_seconds", "When a rank last said anything.", RANK, unit="seconds"),
 )  # fmt: skip
 
 LIFECYCLE = (
     _counter("ampd_worker_restarts_total", "Workers that were started again, by what ended the one before.",
-             _open_set("reason", "crashed", "killed", "hung")),
+             _open_set("reason", "crashed", "killed", "hung", "rolled_back")),
+    _counter("ampd_job_state_seconds_total", "Time that the job spent in each state since this daemon started.",
+             Label("state", tuple(JobState)), unit="seconds"),
     _counter("ampd_config_changes_total", "Accepted changes of configuration, by who made them.",
              _open_set("author", "operator", "policy")),
+    _counter("ampd_config_reloads_total", "Times that the job file was read again and taken over."),
+    _counter("ampd_config_reload_failures_total", "Times that the job file was read again and refused; nothing changed."),
     _counter("ampd_control_requests_total", "Requests that reached the daemon, by operation.",
              _open_set("op", *_operations())),
     _counter("ampd_control_refusals_total", "Requests that were refused, by code.", _open_set("code", *protocol.Code)),
-    _counter("ampd_events_total", "Events since this daemon started."),
+    _counter("ampd_events_total", "Events since this daemon started, by how severe they are.",
+             _open_set("level", "info", "warning", "error")),
+    _counter("ampd_events_lost_total", "Events that a worker dropped, since its link was full."),
     _counter("ampd_wall_seconds_total", "Time of the step loop, by what it was spent on.",
-             _open_set("activity", "train", "data", "evaluate", "checkpoint", "paused"), unit="seconds"),
+             _open_set("activity", "train", "data", "evaluate", "checkpoint", "paused", "telemetry"), unit="seconds"),
 )  # fmt: skip
 
 PROGRESS = (
@@ -131,6 +156,8 @@ PROGRESS = (
            unit="seconds"),
     _counter("ampd_samples_processed_total", "Samples in finished windows."),
     _counter("ampd_tokens_processed_total", "Tokens in finished windows; 0 where the workload has none."),
+    _histogram("ampd_window_duration_seconds", "Time of a window, its data included; evaluations, checkpoints and pauses are not."
+               " On CUDA with adaptive replay that of the one before it.", histogram.WINDOW_SECONDS, "seconds"),
     _counter("ampd_windows_recomputed_total", "Windows run again after a restart from an earlier checkpoint."),
 )  # fmt: skip
 
@@ -143,16 +170,25 @@ LEDGER = (
     _counter("ampd_windows_clipped_total", "Windows whose gradients were scaled down to clip.max_norm."),
     _counter("ampd_replays_total", "Rungs of the ladder that were tried, by cause and rung.", CAUSE, RUNG),
     _counter("ampd_fp32_fallbacks_total", "Windows that reached the float32 rung, once each, by cause.", CAUSE),
+    _gauge("ampd_consecutive_skipped_windows", "Windows never applied since the last one that was."),
+    _counter("ampd_rollbacks_total", "Times that the run went back to its last checkpoint to pass over a bad window."),
+    _counter("ampd_modules_widened_total", "Modules that run in float32 since a constant in them does not fit float16."),
+    _counter("ampd_memory_splits_total", "Times that micro-batches were divided, since the device ran out of memory."),
     _counter("ampd_fallback_limit_reached_total", "Times that an epoch passed amp.max_fp32_fallbacks."),
     _counter("ampd_loss_nonfinite_total", "Windows of which some attempt had a loss that was not finite."),
     _counter("ampd_loss_scale_changes_total", "Moves of the loss scale, by direction.",
              Label("direction", ("growth", "backoff"))),
+    _counter("ampd_loss_scale_stuck_total", "Times that the loss scale came to its floor and windows were still not finite."),
+    _counter("ampd_precision_changes_total", "Times that the precision of first attempts changed, by the new one.",
+             Label("to", tuple(Precision))),
 )  # fmt: skip
 
 LEARNING = (
     _measured("ampd_loss", "Loss of the last window whose loss was finite."),
     _measured("ampd_span_loss", "Loss since the last `ampctl reset stats`, finite windows only.", STATISTIC),
     _measured("ampd_grad_norm", "Norm of all gradients of that window, unscaled, before clipping."),
+    _histogram("ampd_window_grad_norm", "Norms of all gradients, unscaled and before clipping, of every window where they were"
+               " finite.", histogram.GRAD_NORM),
     _measured("ampd_grad_zeros_ratio", "Share of gradients that are 0, in float16 without a loss scale only."
               " Rises where small gradients vanish.", unit="ratio"),
     _gauge("ampd_learning_rate", "Learning rate of the last window; 0 before the first."),
@@ -188,9 +224,13 @@ RESOURCES = (
     _gauge("ampd_last_checkpoint_window", "Window of the newest checkpoint: a crash now goes back to here."),
     _gauge("ampd_last_checkpoint_timestamp_seconds", "When this daemon last saw one saved; 0 for never.", unit="seconds"),
     _gauge("ampd_last_checkpoint_size_bytes", "Size of that checkpoint on disk.", unit="bytes"),
+    _histogram("ampd_checkpoint_duration_seconds", "Time to write and verify a checkpoint.", histogram.CHECKPOINT_SECONDS,
+               "seconds"),
     _gauge("ampd_last_checkpoint_duration_seconds", "Time to write and verify that checkpoint.", unit="seconds"),
     _gauge("ampd_last_checkpoint_stall_seconds", "Time that the step loop waited for that checkpoint.", unit="seconds"),
-    _counter("ampd_telemetry_seconds_total", "Time spent on building this page.", unit="seconds"),
+    _counter("ampd_scrapes_total", "Answers to requests for this page."),
+    _counter("ampd_telemetry_seconds_total", "Time of the daemon that telemetry took: building this page, and sending it."
+             " That of the step loop is in ampd_wall_seconds_total.", Label("work", ("build", "serve")), unit="seconds"),
     _gauge("ampd_telemetry_readings_left_out", "Readings that this page does not show, by reason.",
            Label("reason", ("nonfinite", "bound"))),
 )  # fmt: skip

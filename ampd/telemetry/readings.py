@@ -1,7 +1,7 @@
 """What each family reads off a `JobView`: one function for each group of the table, nothing but look-ups.
 
-A reading is a number (None where nothing was measured), or a mapping of numbers by label value, nested where
-a family has two labels. What a reading may become on the page is the collector's business.
+A reading is a number (None where nothing was measured), a histogram, or a mapping of numbers by label value, nested
+where a family has two labels. What a reading may become on the page is the collector's business.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from ampd import __version__
+from ampd.core.histogram import Histogram
 from ampd.core.ledger import Span
 from ampd.core.precision import Precision
 from ampd.core.view import JobView
 
-Reading: TypeAlias = "float | Mapping[str, Reading] | None"
+Reading: TypeAlias = "float | Mapping[str, Reading] | Histogram | None"
 Readings = dict[str, Reading]
 
 
-def read(view: JobView) -> Readings:
-    """The reading of every family of the table but the collector's own."""
+def read(view: JobView, now: float) -> Readings:
+    """The reading of every family of the table but the collector's own; `now` is in Unix seconds."""
     return (
-        _identity(view) | _lifecycle(view) | _progress(view) | _ledger(view) | _learning(view) | _precision(view)
-        | _memory(view) | _checkpoints(view)
+        _identity(view) | _lifecycle(view, now) | _told(view) | _progress(view) | _ledger(view) | _learning(view)
+        | _precision(view) | _memory(view) | _checkpoints(view)
     )  # fmt: skip
 
 
@@ -62,17 +63,32 @@ def _identity(view: JobView) -> Readings:
         "ampd_job_start_timestamp_seconds": view.started,
         "ampd_config_revision": view.revision,
         "ampd_ranks_alive": len(view.snapshots) if view.state.has_worker else 0,
+        "ampd_worker_heartbeat_timestamp_seconds": {str(rank): at for rank, at in view.heard.items()},
     }
 
 
-def _lifecycle(view: JobView) -> Readings:
+def _lifecycle(view: JobView, now: float) -> Readings:
     return {
         "ampd_worker_restarts_total": view.restarts,
+        "ampd_job_state_seconds_total": view.state_seconds(now),
         "ampd_config_changes_total": view.changes,
         "ampd_control_requests_total": view.requests,
         "ampd_control_refusals_total": view.refusals,
-        "ampd_events_total": view.events,
+        "ampd_events_total": view.levels,
+        "ampd_events_lost_total": view.events_lost,
         "ampd_wall_seconds_total": seconds_of(view),
+    }
+
+
+def _told(view: JobView) -> Readings:
+    """What is counted by the events that told of it, so that the page and `ampctl events` cannot disagree."""
+    return {
+        "ampd_config_reloads_total": view.told.get("config.reloaded", 0),
+        "ampd_config_reload_failures_total": view.told.get("config.reload_refused", 0),
+        "ampd_rollbacks_total": view.told.get("job.rolled_back", 0),
+        "ampd_modules_widened_total": view.told.get("module.widened", 0),
+        "ampd_memory_splits_total": view.told.get("window.split", 0),
+        "ampd_loss_scale_stuck_total": view.told.get("scale.stuck", 0),
     }
 
 
@@ -86,12 +102,13 @@ def _progress(view: JobView) -> Readings:
         "ampd_last_progress_timestamp_seconds": view.last_progress,
         "ampd_samples_processed_total": counts.samples,
         "ampd_tokens_processed_total": counts.tokens,
+        "ampd_window_duration_seconds": view.distributions.window_seconds,
         "ampd_windows_recomputed_total": view.windows_recomputed,
     }
 
 
 def _ledger(view: JobView) -> Readings:
-    counts = view.counts
+    counts, snapshot = view.counts, view.snapshot
     return {
         "ampd_windows_total": counts.windows,
         "ampd_windows_applied_total": counts.applied,
@@ -101,6 +118,7 @@ def _ledger(view: JobView) -> Readings:
         "ampd_windows_clipped_total": counts.clipped,
         "ampd_replays_total": counts.replays,
         "ampd_fp32_fallbacks_total": counts.fp32_fallbacks,
+        "ampd_consecutive_skipped_windows": snapshot.skipped_in_a_row if snapshot else 0,
         "ampd_fallback_limit_reached_total": view.limit_reached,
         "ampd_loss_nonfinite_total": counts.nonfinite_losses,
         "ampd_loss_scale_changes_total": {"growth": counts.scale_growths, "backoff": counts.scale_backoffs},
@@ -113,6 +131,7 @@ def _learning(view: JobView) -> Readings:
         "ampd_loss": snapshot.loss if snapshot else None,
         "ampd_span_loss": _statistics(snapshot.span_loss) if snapshot else None,
         "ampd_grad_norm": snapshot.grad_norm if snapshot else None,
+        "ampd_window_grad_norm": view.distributions.grad_norm,
         "ampd_grad_zeros_ratio": snapshot.zeros if snapshot else None,
         "ampd_learning_rate": snapshot.lr if snapshot else 0,
         "ampd_evaluated_figure": evaluated.figures if evaluated else None,
@@ -127,6 +146,7 @@ def _precision(view: JobView) -> Readings:
     precision = precision_of(view)
     return {
         "ampd_precision": {precision: 1} if precision is not None else {},
+        "ampd_precision_changes_total": view.precision_changes,
         "ampd_precision_emulated": view.choice is not None and not view.choice.is_native,
         "ampd_tf32_allowed": amp.enable_tf32,
         "ampd_loss_scale": (snapshot.scale or 0) if snapshot else 0,
@@ -159,6 +179,7 @@ def _checkpoints(view: JobView) -> Readings:
         "ampd_last_checkpoint_window": saved_window(view),
         "ampd_last_checkpoint_timestamp_seconds": view.last_saved_at,
         "ampd_last_checkpoint_size_bytes": saved.bytes if saved else 0,
+        "ampd_checkpoint_duration_seconds": view.checkpoint_seconds,
         "ampd_last_checkpoint_duration_seconds": saved.seconds if saved else 0,
         "ampd_last_checkpoint_stall_seconds": saved.stall_seconds if saved else 0,
     }

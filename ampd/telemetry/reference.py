@@ -39,5 +39,7 @@ def _query(each: Family) -> str:
     match each.kind:
         case Kind.COUNTER:
             return f"rate({each.name}[5m])"
+        case Kind.HISTOGRAM:
+            return f"histogram_quantile(0.95, rate({each.name}_bucket[5m]))"
         case Kind.GAUGE | Kind.INFO:
             return each.name

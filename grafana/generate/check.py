@@ -51,8 +51,8 @@ def lint_dashboard(dashboard: dict[str, Any]) -> list[str]:
 
 def lint_expression(expr: str) -> list[str]:
     """Metrics that `expr` names and nobody exports, and labels that they do not have."""
-    labels = {family.name: {label.name for label in family.labels} for family in FAMILIES}
-    labels |= {record.name: set() for record in records(Pace())}
+    labels = {name: own for family in FAMILIES for name, own in family.series.items()}
+    labels |= {record.name: frozenset() for record in records(Pace())}
     findings = [f"no metric {name}" for name in names_in(expr) if name not in labels]
     for name, selector in _SELECTOR.findall(expr):
         used = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", selector))

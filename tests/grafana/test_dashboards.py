@@ -160,6 +160,9 @@ def test_the_lint_finds_each_broken_rule(break_it: Callable[[Dashboard], object]
         ("ampd_windos_total", ["no metric ampd_windos_total"]),
         ("instance:ampd_fp32_fallbacks:ratio5m > 1", []),
         ("instance:ampd_fp32_fallbacks:ratio7m > 1", ["no metric instance:ampd_fp32_fallbacks:ratio7m"]),
+        ("rate(ampd_window_duration_seconds_bucket[5m])", []),
+        ('ampd_window_duration_seconds_bucket{le="0.1"}', []),
+        ("ampd_window_duration_seconds > 1", ["no metric ampd_window_duration_seconds"]),
         ('up{job="ampd_gone"}', []),
     ],
 )

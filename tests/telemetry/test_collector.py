@@ -45,9 +45,9 @@ class Page:
 
 def test_readings_and_table_name_the_same_families() -> None:
     """A family that nobody reads, or a reading that no family shows, is a mistake."""
-    own = {"ampd_telemetry_seconds_total", "ampd_telemetry_readings_left_out"}
+    own = {"ampd_scrapes_total", "ampd_telemetry_seconds_total", "ampd_telemetry_readings_left_out"}
 
-    assert read(views.running()).keys() | own == {family.name for family in FAMILIES}
+    assert read(views.running(), views.STARTED).keys() | own == {family.name for family in FAMILIES}
 
 
 def test_every_counter_series_is_there_at_0_before_the_worker_speaks() -> None:
@@ -63,7 +63,7 @@ def test_what_nobody_has_measured_yet_is_absent_and_not_0() -> None:
     """A loss of 0 would be a figure, and a wrong one."""
     names = {key[0] for key in Page(views.starting()).samples()}
 
-    assert names == {family.name for family in FAMILIES if family.from_start}
+    assert names == {name for family in FAMILIES if family.from_start for name in family.series}
 
 
 def test_the_ledger_shows_every_count_with_its_cause() -> None:
@@ -102,6 +102,63 @@ def test_counters_go_on_over_a_worker_restart() -> None:
     assert before["ampd_windows_total",] == between["ampd_windows_total",] == 400
     assert after["ampd_windows_total",] == 407
     assert after["ampd_wall_seconds_total", "train"] == 91
+
+
+def test_a_histogram_has_every_bucket_from_the_start() -> None:
+    """Cumulative, with a last bucket that is the count; the sum beside them."""
+    view = views.running()
+    for seconds in (0.02, 0.2, 0.2, 100.0):
+        view.past_distributions.window_seconds.add(seconds)
+
+    samples = Page(view).samples()
+
+    buckets = {
+        key[1]: value for key, value in samples.items() if key[0] == "ampd_window_duration_seconds_bucket"
+    }
+    assert (buckets["0.01"], buckets["0.025"], buckets["0.25"], buckets["60.0"], buckets["+Inf"]) == (
+        0,
+        1,
+        3,
+        3,
+        4,
+    )
+    assert samples["ampd_window_duration_seconds_count",] == 4
+    assert samples["ampd_window_duration_seconds_sum",] == pytest.approx(100.42)
+
+
+def test_what_happened_to_the_engine_is_counted() -> None:
+    """Modules that were widened, windows that were split, rollbacks, a scale at its floor, reloads."""
+    told = {
+        "module.widened": 1, "window.split": 2, "job.rolled_back": 3, "scale.stuck": 4, "config.reloaded": 5,
+        "config.reload_refused": 6,
+    }  # fmt: skip
+    samples = Page(views.running(told=told, events_lost=7, precision_changes={"float16": 8})).samples()
+
+    assert samples["ampd_modules_widened_total",] == 1
+    assert samples["ampd_memory_splits_total",] == 2
+    assert samples["ampd_rollbacks_total",] == 3
+    assert samples["ampd_loss_scale_stuck_total",] == 4
+    assert samples["ampd_config_reloads_total",] == 5
+    assert samples["ampd_config_reload_failures_total",] == 6
+    assert samples["ampd_events_lost_total",] == 7
+    assert samples["ampd_precision_changes_total", "float16"] == 8
+
+
+def test_time_in_the_present_state_grows_with_the_clock() -> None:
+    """A job that has hung in `starting` for an hour shows it before it moves."""
+    view = views.starting(state_since=views.STARTED)
+    registry = CollectorRegistry()
+    registry.register(JobCollector(lambda: view, clock=lambda: views.STARTED + 60))
+
+    assert registry.get_sample_value("ampd_job_state_seconds_total", {"state": "starting"}) == 60
+
+
+def test_a_rollback_is_no_crash() -> None:
+    """Workers that left to go back have a reason of their own, so that an alert on crashes can leave them out."""
+    samples = Page(views.running(restarts={"rolled_back": 2, "crashed": 1})).samples()
+
+    assert samples["ampd_worker_restarts_total", "rolled_back"] == 2
+    assert samples["ampd_worker_restarts_total", "other"] == 0
 
 
 def test_memory_saved_says_what_it_was_compared_with() -> None:

@@ -38,6 +38,8 @@ def test_a_good_family_is_clean() -> None:
         ({"name": "ampd_last_window_age_total"}, "'age'"),
         ({"name": "ampd_time_seconds_total"}, "its unit is none, but its name says seconds"),
         ({"unit": "bytes"}, "its unit is bytes, but its name says none"),
+        ({"kind": Kind.HISTOGRAM, "bounds": (1.0,)}, "nothing else does"),
+        ({"kind": Kind.HISTOGRAM, "name": "ampd_things", "bounds": tuple(range(60))}, "126 series"),
         ({"labels": (Label("job", ("a",)),)}, "'job' is reserved"),
         ({"labels": (Label("Cause", ("a",)),)}, "not lower case"),
         ({"labels": (Label("cause"),)}, "neither values nor a bound"),
@@ -80,6 +82,21 @@ def test_explain_says_what_a_metric_means_and_how_to_ask_for_it() -> None:
     assert family("ampd_fp32_fallbacks_total").doc in text
     assert all(cause in text for cause in CAUSE.values)
     assert "rate(ampd_fp32_fallbacks_total[5m])" in text
+
+
+def test_explain_asks_a_histogram_for_a_quantile() -> None:
+    """A histogram's own name is no series; what one asks for is made from its buckets."""
+    assert "histogram_quantile(0.95, rate(ampd_window_duration_seconds_bucket[5m]))" in explain(
+        "ampd_window_duration_seconds"
+    )
+
+
+def test_the_series_of_a_histogram_have_endings() -> None:
+    """Expressions name these, and are held to the table by them."""
+    series = family("ampd_window_duration_seconds").series
+
+    assert set(series) == {f"ampd_window_duration_seconds_{end}" for end in ("bucket", "sum", "count")}
+    assert series["ampd_window_duration_seconds_bucket"] == {"le"}
 
 
 def test_explain_suggests_the_nearest_metric() -> None:

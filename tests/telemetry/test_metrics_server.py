@@ -97,10 +97,10 @@ def test_a_scrape_shows_what_held_at_the_last_refresh() -> None:
 
     async def question(client: httpx.AsyncClient) -> str:
         await client.get("/healthz")
-        view.events = 1000
+        view.levels = {"info": 1000}
         return (await client.get("/metrics")).text
 
-    assert "ampd_events_total 17.0" in ask(view, question)
+    assert 'ampd_events_total{level="info"} 17.0' in ask(view, question)
 
 
 def test_many_refreshes_build_few_pages_and_the_last_one_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,10 +116,11 @@ def test_many_refreshes_build_few_pages_and_the_last_one_is_shown(monkeypatch: p
     async def main() -> str:
         server = MetricsServer(look)
         async with serving(server) as client:
-            for view.events in range(100, 201):
+            for number in range(100, 201):
+                view.levels = {"info": number}
                 server.refresh()
                 await asyncio.sleep(0)
-            return await _until(client, "ampd_events_total 200.0")
+            return await _until(client, 'ampd_events_total{level="info"} 200.0')
 
     asyncio.run(main())
     assert reads <= 3  # at start, within the burst, after it
@@ -157,10 +158,30 @@ def test_the_page_tells_what_pages_have_cost(monkeypatch: pytest.MonkeyPatch) ->
             pages = [(await client.get("/metrics")).text]
             server.refresh()
             pages.append((await client.get("/metrics")).text)
-        return [float(page.split("\nampd_telemetry_seconds_total ")[1].split("\n")[0]) for page in pages]
+        return [
+            float(page.split('\nampd_telemetry_seconds_total{work="build"} ')[1].split("\n")[0])
+            for page in pages
+        ]
 
     first, second = asyncio.run(main())
     assert second > first == 0
+
+
+def test_each_scrape_is_counted_and_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What scrapers cost is itself a metric; other pages are no scrapes."""
+    monkeypatch.setattr(http, "LEAST_SECONDS", 0)
+
+    async def main() -> str:
+        server = MetricsServer(views.running)
+        async with serving(server) as client:
+            for path in ("/metrics", "/metrics", "/healthz"):
+                await client.get(path)
+            server.refresh()
+            return (await client.get("/metrics")).text
+
+    page = asyncio.run(main())
+    assert "\nampd_scrapes_total 2.0\n" in page
+    assert float(page.split('ampd_telemetry_seconds_total{work="serve"} ')[1].split("\n")[0]) > 0
 
 
 def test_a_page_that_cannot_be_built_leaves_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:

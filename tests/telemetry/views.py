@@ -44,6 +44,7 @@ def running(**fields: Any) -> JobView:
         "snapshots": {0: snapshot()}, "last_progress": STARTED + 600, "requests": {"set": 2}, "refusals": {"BAD_VALUE": 1},
         "changes": {"operator": 1}, "checkpoints": 2, "last_saved": saved(), "last_saved_at": STARTED + 590,
         "last_evaluated": Evaluated(window=400, figures={"loss": 1.75}, seconds=0.5), "best_loss": 1.7, "events": 17,
+        "levels": {"info": 17}, "heard": {0: STARTED + 600},
     }  # fmt: skip
     return starting(**(named | fields))
 
