@@ -91,6 +91,7 @@ def _sample(view: JobView, rank: int, snapshot: m.Snapshot, now: float) -> None:
     if rank == 0:
         view.revision = snapshot.revision
         view.trace.add(now, snapshot, view.counts)
+        view.lately.add(now, view.counts)
 
 
 def _evaluate(view: JobView, evaluated: m.Evaluated) -> None:

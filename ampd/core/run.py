@@ -113,6 +113,7 @@ class Run:
             return self.end(outcome.gave_up(view, self.last_exit), now)
         kind = outcome.kind_of(self.last_exit)
         view.restarts[kind] = view.restarts.get(kind, 0) + 1
+        view.lately.restarted(now)
         out = self._desk.lose(was_paused=view.state is JobState.PAUSED)
         wait = restart.backoff_seconds * 2.0 ** (self._crashes - 1)
         moves = self._bulletin.move(JobState.RECOVERING, outcome.reason_of(self.last_exit), now)

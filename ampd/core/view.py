@@ -9,6 +9,7 @@ import msgspec
 
 from ampd.core.config import JobConfig
 from ampd.core.histogram import CHECKPOINT_SECONDS, Distributions, Histogram
+from ampd.core.lately import Lately
 from ampd.core.ledger import Counts
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Evaluated, Finished, Ready, Saved, Snapshot
@@ -89,6 +90,8 @@ class JobView(msgspec.Struct, kw_only=True):
     """The last events, folded where they come with every window."""
     trace: Trace = msgspec.field(default_factory=Trace)
     """How loss, norm and scale moved since this daemon started."""
+    lately: Lately = msgspec.field(default_factory=Lately)
+    """What was counted in the last hour: what alerts are judged by."""
     result: Finished | None = None
 
     @property

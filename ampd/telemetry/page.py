@@ -34,6 +34,7 @@ _PAGE = """<!doctype html>
 <p class="soft"><span id="link">shown as it was when this page was loaded</span>
 <noscript>(<a href="/">load it again</a>; with JavaScript it follows by itself)</noscript></p></header>
 <main id="content" class="grid" tabindex="-1">
+<section id="alerts" class="full" role="status">{alerts}</section>
 {sections}
 </main>
 <footer><p><a href="/metrics">/metrics</a> <a href="/healthz">/healthz</a> <a href="/readyz">/readyz</a></p>
@@ -53,7 +54,7 @@ def page(view: JobView, now: float) -> str:
     )
     return _PAGE.format(
         title=escape(f"{view.name}: {view.state}"), style=STYLE, script=SCRIPT, sections=sections, state=inside["state"],
-        progress=inside["progress"], directory=escape(view.directory), pid=view.pid,
+        alerts=inside["alerts"], progress=inside["progress"], directory=escape(view.directory), pid=view.pid,
     )  # fmt: skip
 
 
@@ -62,6 +63,7 @@ def fragments(view: JobView, now: float) -> dict[str, str]:
     return {
         "state": parts.state(view),
         "progress": parts.progress(view, now),
+        "alerts": parts.alerts(view, now),
         "precision": parts.precision(view),
         "speed": parts.speed(view),
         "memory": parts.memory(view),

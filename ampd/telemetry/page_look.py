@@ -46,6 +46,7 @@ a:focus-visible {{ outline: 3px solid var(--link); outline-offset: 3px; border-r
 section, header {{ background: var(--card); border: 1px solid var(--edge); border-radius: .5rem; padding: .875rem 1rem;
   min-width: 0; overflow-wrap: anywhere; }}
 section {{ grid-column: span 3; min-height: 11rem; }}
+#alerts {{ min-height: 6.25rem; }}
 section.wide {{ grid-column: span 6; display: flex; flex-direction: column; }}
 section.full {{ grid-column: 1 / -1; }}
 .figure {{ margin: .125rem 0; font-size: 1.5rem; font-weight: 600; line-height: 1.25; }}

@@ -18,6 +18,7 @@ from ampd.core.protocol import Event
 from ampd.core.recent import Told, facts
 from ampd.core.replies import window_of
 from ampd.core.view import JobView
+from ampd.telemetry.alerts import alerts as judge
 from ampd.telemetry.readings import precision_of, saved_window, seconds_of
 from ampd.telemetry.summary import in_bytes
 
@@ -26,8 +27,12 @@ _SIGNS = {
     JobState.PAUSED: ("warn", "❚❚"), JobState.RECOVERING: ("warn", "↻"), JobState.STOPPING: ("warn", "■"),
     JobState.STOPPED: ("warn", "■"), JobState.STARTING: ("soft", "…"),
 }  # fmt: skip
+_SEVERITIES = {"warning": ("warn", "▲"), "critical": ("bad", "✖")}
 _LEVELS = {"warning": ("warn", "▲"), "error": ("bad", "✖")}
 _LONGEST_FACTS = 240
+_JUDGED = (
+    "Judged here and now, without Prometheus; its rules have the same names and wait until a condition lasts."
+)
 
 
 def state(view: JobView) -> str:
@@ -48,6 +53,17 @@ def progress(view: JobView, now: float) -> str:
     since = f"last window {in_time(now - view.last_progress)} ago" if view.last_progress else ""
     facts = [done, _left(view, at, total), since, f"as of {clock(now)} UTC"]
     return bar + '<p class="row">' + "".join(f"<span>{fact}</span>" for fact in facts if fact) + "</p>"
+
+
+def alerts(view: JobView, now: float) -> str:
+    """What needs somebody, judged from the daemon's own state; the runbook is a command away."""
+    rows = []
+    for alert in judge(view, now):
+        kind, sign = _SEVERITIES[alert.severity]
+        name = f'<span class="state {kind}"><span aria-hidden="true">{sign} </span>{alert.severity}: {alert.name}</span>'
+        rows.append(f"<p>{name} {escape(alert.says)} <code>ampctl explain {alert.name}</code></p>")
+    calm = '<p><span class="state good"><span aria-hidden="true">✔ </span>none</span></p>'
+    return f'<h2>Alerts</h2>{"".join(rows) or calm}<p class="soft">{_JUDGED}</p>'
 
 
 def precision(view: JobView) -> str:

@@ -83,6 +83,24 @@ def test_before_the_worker_speaks_nothing_is_made_up() -> None:
     assert fragments(view, NOW)["scale"].count("<svg ") == 1
 
 
+def test_a_calm_job_says_that_nothing_alerts() -> None:
+    """An empty box would look as if it had not loaded."""
+    assert said(views.running(last_progress=NOW), "alerts").startswith("Alerts ✔ none Judged here and now")
+
+
+def test_an_alert_is_shown_with_its_figure_and_the_way_to_its_runbook() -> None:
+    """A storm of overflows four minutes ago: what, how much, and what to type."""
+    assert said(eventful(), "alerts").startswith(
+        "Alerts ▲ warning: AmpdFallbackSpike 5.1% of the windows of the last 5 minutes fell back to float32. "
+        "ampctl explain AmpdFallbackSpike"
+    )
+
+
+def test_a_failed_job_is_the_first_alert() -> None:
+    """With the sign of a failure."""
+    assert "✖ critical: AmpdJobFailed" in said(views.running(state=JobState.FAILED), "alerts")
+
+
 @pytest.mark.parametrize("state", JobState)
 def test_a_state_is_a_word_and_a_sign(state: JobState) -> None:
     """Never a colour alone."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from ampd.core.lately import Lately
+from ampd.core.ledger import Counts
 from ampd.core.lifecycle import JobState
 from ampd.core.view import JobView
 from ampd.telemetry.http import MetricsServer
@@ -128,15 +131,27 @@ def test_the_keyboard_reaches_every_link_and_shows_where_it_is() -> None:
         assert browser.value("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
+def in_trouble() -> JobView:
+    """A job whose loss scale is at its floor and whose windows fall back: two alerts at the hour of the browser's clock."""
+    view = eventful()
+    view.snapshots = {0: views.snapshot(window=2399, total_windows=4000, scale=1.0)}
+    view.lately = Lately()
+    now = time.time()
+    for ago, windows, fallbacks in ((300, 0, 0), (1, 1000, 200)):
+        view.lately.add(now - ago, Counts(windows=windows, fp32_fallbacks={"scale": fallbacks}))
+    return view
+
+
 @needs_browser
 @pytest.mark.parametrize("width", [360, 768, 1280])
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_page_fits_and_is_in_its_theme(width: int, theme: Theme, tmp_path: Path) -> None:
     """Nothing is scrolled sideways, no word is cut off, the ground is that of the theme, and a picture is taken."""
     cut_off = "[...document.querySelectorAll('h1,h2,p,li,th,td')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
-    with served(eventful()) as page, Browser() as browser:
+    with served(in_trouble()) as page, Browser() as browser:
         browser.open(page.address, width=width, theme=theme)
         browser.waits_for(LIVE)
+        assert browser.value("document.getElementById('alerts').innerText").count("ampctl explain") == 2
         png = browser.picture(tmp_path / f"page-{width}-{theme}.png")
 
         assert browser.value("document.documentElement.scrollWidth") <= width
