@@ -2,7 +2,8 @@
 
 It is started from the daemon's main thread, because the parent-death signal that the worker asks for goes out when
 the *thread* dies that started it. It has a session of its own, so that a terminal's Ctrl-C reaches the daemon alone,
-and its process group can be killed whole. It inherits the lock of the job directory and no other open file of ours.
+and its process group can be killed whole. It inherits the lock of the job directory and no other open file of ours, and its environment says
+whose it is from its first moment, which `note_worker` cannot.
 What it prints goes to a file, not a pipe: a pipe would have to be read for as long as the worker lives, and would
 kill it when the daemon dies.
 """
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from ampd.control.lifeline import WORKER_OF
 from ampd.core.view import JobView
 from ampd.job_directory import JobDirectory
 
@@ -82,7 +84,7 @@ class Child:
             begun = output.tell()
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                pass_fds=(directory.lock,),
+                pass_fds=(directory.lock,), env=os.environ | {WORKER_OF: str(directory.path)},
             )  # fmt: skip
         directory.note_worker(process.pid)
         return cls(process, log, begun)

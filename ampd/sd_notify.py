@@ -1,8 +1,9 @@
 """What systemd is told of a daemon (sd_notify(3)): ready, a sentence, stopping, and a watchdog that means progress.
 
-Datagrams to the socket in NOTIFY_SOCKET; without one, nothing. The watchdog is fed when windows move, not by a
-timer: a timer in this process goes on while the worker hangs, which is the very case. States in which no window
-is due (paused, recovering, held) feed it too, and loading does within its time.
+Datagrams to the socket in NOTIFY_SOCKET; without one, nothing. The watchdog is fed while the worker is within its
+budget (`core.watch`, the one judgement of what a hang is), not by a timer: a timer in this process goes on while the
+worker hangs. A worker over its budget is killed and replaced by the supervisor; systemd acts where that does not help,
+because the process does not die, or because it is the supervisor that hangs.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from collections.abc import Mapping
 from ampd.core.lifecycle import JobState
 from ampd.core.view import JobView
 
-LOAD_SECONDS = 600.0
-"""For a worker to build its model and load its state; a large one from slow storage takes minutes."""
 _READY = frozenset({JobState.RUNNING, JobState.PAUSED, JobState.COMPLETED, JobState.STOPPED})
 
 
@@ -27,7 +26,6 @@ class ServiceManager:
         self.watchdog_seconds = int(environment.get("WATCHDOG_USEC", "0")) / 1e6
         self._said: set[str] = set()
         self._status = ""
-        self._fed: tuple[object, ...] = ()
 
     def tell(self, view: JobView) -> None:
         """Say what is new."""
@@ -40,12 +38,9 @@ class ServiceManager:
             self._status = status
             self._send(f"STATUS={status}")
 
-    def feed_watchdog(self, view: JobView, now: float) -> None:
+    def feed_watchdog(self, view: JobView) -> None:
         """To be called a few times per watchdog interval; feeds it where the job is as it should be."""
-        moved = (view.last_progress, view.checkpoints, view.last_evaluated)
-        is_loading = view.state is JobState.STARTING and now - view.state_since < LOAD_SECONDS
-        if is_loading or view.state not in (JobState.RUNNING, JobState.STARTING) or moved != self._fed:
-            self._fed = moved
+        if view.standing is None or not view.standing.is_overdue:
             self._send("WATCHDOG=1")
 
     def _say_once(self, line: str) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
+from ampd import stacks
 from ampd.child import Process, Workers
 from ampd.control import records as disk
 from ampd.control.server import ControlServer, Peer
@@ -113,6 +114,8 @@ class Shell:
                 self._ports.link.send(0, order)
             case s.Kill(gently):
                 self._kill(gently)
+            case s.DumpStacks(pids):
+                self._begin(self._dump_stacks(pids))
             case s.Record(entry):
                 self._begin(self._record(entry))
             case s.Answer(client, reply):
@@ -134,6 +137,7 @@ class Shell:
 
     async def _spawn(self) -> None:
         view, ports = self._supervisor.view, self._ports
+        ports.link.pulse.clear()
         try:
             child = await self._workers.next(view, ports.link.endpoint, ports.directory)
         except OSError as error:
@@ -150,6 +154,10 @@ class Shell:
     def _kill(self, gently: bool) -> None:
         if self._child is not None:
             self._child.kill(gently=gently)
+
+    async def _dump_stacks(self, pids: tuple[int, ...]) -> None:
+        saved = await stacks.save(self._ports.directory.path, pids)
+        self.feed(s.Dumped(now=time.time(), path=saved.path, note=saved.note))
 
     async def _record(self, entry: s.Entry) -> None:
         try:
@@ -186,15 +194,24 @@ class Shell:
         self._happen(s.Fired(now=time.time(), timer=timer))
 
     async def _tick(self) -> None:
-        """What is due by time and not by event: the canonical line, the watchdog."""
+        """What is due by time and not by event: a look at the worker, the canonical line, systemd's watchdog."""
         manager = self._ports.manager
-        fed = 0.0
+        fed, looked = 0.0, time.monotonic()
         while True:
             await asyncio.sleep(_TICK_SECONDS)
+            before, looked = looked, time.monotonic()
+            self._look(looked - before)
             self._ports.console.tick(time.time())
             if manager.watchdog_seconds and time.monotonic() - fed > manager.watchdog_seconds / 4:
                 fed = time.monotonic()
-                manager.feed_watchdog(self._supervisor.view, time.time())
+                manager.feed_watchdog(self._supervisor.view)
+
+    def _look(self, elapsed_seconds: float) -> None:
+        """Nothing that is shown changes with a look, so nothing is rendered."""
+        pulse = self._ports.link.pulse.read()
+        pulsed = s.Pulsed(now=time.time(), pulse=pulse, elapsed_seconds=elapsed_seconds)
+        for instruction in self._supervisor.handle(pulsed):
+            self._carry_out(instruction)
 
     async def _serve_metrics(self) -> None:
         """A sink: that it fails is told, and the job goes on without it."""

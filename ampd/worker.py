@@ -5,8 +5,11 @@ alive. The result of a run is the last report, `Finished`; the exit code only ma
 that an operator must mend (any AmpdError) is reported as a failed run; anything else is a crash, with its traceback
 in worker.log, and the supervisor starts the worker again, as it does with one that left to roll back.
 
+Its step loop declares phases in the pulse (`control.lifeline`), which the supervisor judges; `init` lasts until the
+first window.
+
 Signals: SIGTERM without a Stop before it means that the whole group is being torn down: leave without saving.
-SIGUSR1 is the parent-death signal: the supervisor is gone, save and leave.
+SIGUSR1 is the parent-death signal: the supervisor is gone, save and leave. SIGUSR2 writes all stacks.
 """
 
 from __future__ import annotations
@@ -18,8 +21,10 @@ import queue
 import signal
 from types import FrameType
 
+from ampd.control.lifeline import PulsePage, answer_stacks_signal
 from ampd.control.worker_link import WorkerLink
 from ampd.core import messages as m
+from ampd.core.phase import Phase
 from ampd.errors import AmpdError, LinkError
 
 _PR_SET_PDEATHSIG = 1
@@ -30,13 +35,16 @@ _ORPHAN_DRAIN_SECONDS = 0.2  # nobody listens any more, and a new daemon waits f
 def main() -> None:
     """Run one rank to its end."""
     arguments = _arguments()
+    answer_stacks_signal(os.environ)
+    pulse = PulsePage.open(arguments.link)
+    pulse.declare(Phase.INIT)
     link = WorkerLink(arguments.link, arguments.rank)
     parent = _watch_parent(link.orders)
     link.start()
     link.report(m.Hello(rank=arguments.rank, pid=os.getpid()))
     finished: m.Finished | None
     try:
-        finished = _work(link)
+        finished = _work(link, pulse)
     except AmpdError as error:
         finished = m.Finished(
             result="failed",
@@ -50,13 +58,13 @@ def main() -> None:
     link.close(_LINK_DRAIN_SECONDS if os.getppid() == parent else _ORPHAN_DRAIN_SECONDS)
 
 
-def _work(link: WorkerLink) -> m.Finished | None:
+def _work(link: WorkerLink, pulse: PulsePage) -> m.Finished | None:
     start = link.orders.get()
     if not isinstance(start, m.Start):
         raise LinkError(f"the first order must be Start, not {type(start).__name__}")
     from ampd.engine.job import prepare  # torch is loaded here, after Hello
 
-    loop, writer = prepare(start, link.orders, link.report)
+    loop, writer = prepare(start, link.orders, link.report, pulse.declare)
     try:
         return loop.run()
     finally:

@@ -24,7 +24,18 @@ import pytest
 
 from tests.tree import ROOT, functions, imports, marked, module_of, parsed, sources
 
-DAEMON = {"attach", "child", "console", "daemon", "job_directory", "ports", "preflight", "sd_notify", "shell"}
+DAEMON = {
+    "attach",
+    "child",
+    "console",
+    "daemon",
+    "job_directory",
+    "ports",
+    "preflight",
+    "sd_notify",
+    "shell",
+    "stacks",
+}
 RANKS = {
     "errors": 0, "core": 1, "engine": 2, "control": 2, "telemetry": 2, "sdk": 3, "testing": 3, "optimizer": 3,
     "worker": 4, "daemon": 4, "cli": 5, "": 6,

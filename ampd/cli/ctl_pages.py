@@ -29,6 +29,7 @@ def status(done: Done) -> str:
     title = f"{r.get('name', '?')}  {_state(str(r.get('state', '?')))}" + _note(r.get("state_reason"))
     rows = [
         ("window", _progress(r)),
+        ("phase", _standing(r.get("standing"))),
         ("precision", str(r.get("precision") or "-") + _note(r.get("precision_reason"))),
         ("loss", _number(r.get("loss")) + _note(_with("best", r.get("best_loss")))),
         ("loss scale", _number(r.get("scale"))),
@@ -140,6 +141,16 @@ def _progress(r: Mapping[str, Any]) -> str:
         return _number(window)
     left = f", {_duration((total - window) / speed)} left" if speed and r.get("state") == "running" else ""
     return f"{window} of {total} ({100 * window / total:.1f} %), epoch {r.get('epoch', '-')}{left}"
+
+
+def _standing(standing: Mapping[str, Any] | None) -> str:
+    """What the worker does, and how long it has not got on; a budget is what that may take."""
+    if standing is None:
+        return "-"
+    budget = standing.get("budget_seconds")
+    return f"{standing['phase']}, {_duration(standing['seconds'])} without progress" + _note(
+        f"budget {_duration(budget)}" if budget is not None else "not judged"
+    )
 
 
 def _last_checkpoint(saved: Mapping[str, Any] | None) -> str:

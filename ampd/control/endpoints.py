@@ -24,6 +24,7 @@ from ampd.errors import CommandError, ConfigError, ExitCode
 CONTROL = "control.sock"
 EVENTS = "events.sock"
 LINK = "link.sock"
+PULSE = "pulse"
 LOCK = "lock"
 MAX_PATH_BYTES = 107
 """sun_path of unix(7) is 108 bytes, and the last is a NUL."""

@@ -23,6 +23,7 @@ import msgspec
 import zmq
 
 from ampd.control.endpoints import LINK, socket_path
+from ampd.control.lifeline import PulsePage
 from ampd.control.pump import Pump
 from ampd.control.sockets import listen
 from ampd.core.messages import Hello, Order, Report
@@ -45,8 +46,10 @@ def log_error(error: LinkError) -> None:
 class SupervisorLink:
     """The link's socket, from `bind` to `close`; the event loop's thread only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pulse: PulsePage) -> None:
         self.endpoint = f"ipc://{path}"
+        self.pulse = pulse
+        """What the worker says where it cannot speak."""
         self.undelivered = 0
         """Orders dropped because their worker was gone, or read nothing."""
         self._path = path
@@ -64,7 +67,7 @@ class SupervisorLink:
         """Listen in a runtime directory that `ControlServer.bind` has claimed; 0600 whatever its group may do."""
         path = socket_path(directory, LINK)
         listener = listen(path)
-        link = cls(path)
+        link = cls(path, PulsePage.make(directory))
         link._router.router_mandatory = 1
         link._router.maxmsgsize = MAX_REPORT_BYTES
         link._router.sndhwm = link._router.rcvhwm = _QUEUED
@@ -102,6 +105,7 @@ class SupervisorLink:
         self._router.close(linger=_LAST_WORDS_MILLISECONDS)
         self._context.term()
         self._path.unlink(missing_ok=True)
+        self.pulse.close()
         self._closed.set()
 
     def _receive(self, frames: list[zmq.Frame]) -> None:

@@ -137,6 +137,46 @@ class RestartSection(Section, frozen=True, kw_only=True):
     ] = 60.0
 
 
+class WatchdogSection(Section, frozen=True, kw_only=True):
+    enabled: Annotated[
+        bool,
+        live("Kill a worker that stands still beyond its budget, and start it again from its checkpoint."),
+    ] = True
+    factor: Annotated[
+        float,
+        live("The budget is this many times the longest standstill in the same phase lately.", ge=1, le=1000),
+    ] = 10.0
+    least_seconds: Annotated[
+        float,
+        live(
+            "No budget is shorter, however quick a phase was lately, save by a bound below.",
+            unit="seconds",
+            gt=0,
+            le=86400,
+        ),
+    ] = 300.0
+    init_seconds: Annotated[
+        float, live("Longest budget to load torch, model and checkpoint.", unit="seconds", gt=0, le=604800)
+    ] = 1800.0
+    compile_seconds: Annotated[
+        float,
+        live("Longest budget of a first window, after a start or a change.", unit="seconds", gt=0, le=604800),
+    ] = 1800.0
+    window_seconds: Annotated[
+        float, live("Longest budget of a window, its data included.", unit="seconds", gt=0, le=604800)
+    ] = 1800.0
+    checkpoint_seconds: Annotated[
+        float, live("Longest time that the loop may spend on a checkpoint.", unit="seconds", gt=0, le=604800)
+    ] = 1800.0
+    evaluation_seconds: Annotated[
+        float, live("Longest budget of an evaluation.", unit="seconds", gt=0, le=604800)
+    ] = 7200.0
+    paused_seconds: Annotated[
+        float,
+        live("Longest time that a paused worker may not look for orders.", unit="seconds", gt=0, le=604800),
+    ] = 600.0
+
+
 class HttpSection(Section, frozen=True, kw_only=True):
     listen: Annotated[
         str,
@@ -186,6 +226,7 @@ class JobConfig(Section, frozen=True, kw_only=True):
     evaluate: EvaluateSection = EvaluateSection()
     device: DeviceSection = DeviceSection()
     restart: RestartSection = RestartSection()
+    watchdog: WatchdogSection = WatchdogSection()
     http: HttpSection = HttpSection()
     control: ControlSection = ControlSection()
     log: LogSection = LogSection()

@@ -112,6 +112,7 @@ def _health(view: JobView, now: float) -> Result:
     age = max(0.0, now - view.last_saved_at)
     return {
         "restarts": view.restarts,
+        "standing": msgspec.to_builtins(view.standing),
         "memory": view.snapshot.memory if view.snapshot else {},
         "checkpoint": {"window": saved.window, "path": saved.path, "age_seconds": age} if saved else None,
         "recent_events": [_told(told) for told in view.recent.lines],

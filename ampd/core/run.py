@@ -14,6 +14,8 @@ from __future__ import annotations
 import enum
 from typing import assert_never
 
+import msgspec
+
 from ampd.core import edits, objections, outcome
 from ampd.core import messages as m
 from ampd.core import stimuli as s
@@ -26,6 +28,7 @@ from ampd.core.rate import Rate
 from ampd.core.stimuli import TimerKind
 from ampd.core.timers import Timers
 from ampd.core.view import JobView
+from ampd.core.watch import Watch
 
 LAST_WORDS_SECONDS = 0.25
 """A worker's last reports are in the kernel's buffer when it exits; reading them takes milliseconds."""
@@ -51,6 +54,7 @@ class Run:
         self.was_ready = False  # the present worker, or the one whose last words are read
         self.rate = Rate()
         self._view, self._desk, self._bulletin, self._timers = view, desk, bulletin, timers
+        self._watch = Watch(view, bulletin)
         self.history = History(view.config)  # on the job file, which is what every worker begins with
         self._schedule: list[m.AppliedAction] = []
         self._exited: s.Exited | None = None
@@ -79,13 +83,16 @@ class Run:
     def spawn(self) -> Instructions:
         """Start a worker."""
         self.worker, self.was_ready = Worker.LOADING, False
+        self._watch.begin()
         return [s.Spawn()]
 
     def left(self, exited: s.Exited) -> Instructions:
         """The process is gone. What it said before is still on its way, and may hold the result of the run."""
         if self.worker in (Worker.ABSENT, Worker.GONE):
             return []
-        self._exited = exited
+        why = self._watch.reason
+        self._exited = msgspec.structs.replace(exited, reason=why) if why else exited
+        self._view.standing = None
         self._desk.shut()
         self._timers.drop(TimerKind.SAVE_BUDGET)
         if self._view.state.is_final:
@@ -93,6 +100,15 @@ class Run:
             return []
         self.worker = Worker.GONE
         return [self._timers.set(TimerKind.LAST_WORDS, LAST_WORDS_SECONDS)]
+
+    def pulsed(self, pulsed: s.Pulsed) -> Instructions:
+        """A look at the worker's pulse. An attached program is nobody's to judge."""
+        is_ours = self.worker not in (Worker.ABSENT, Worker.GONE) and not self._view.is_attached
+        return self._watch.look(pulsed) if is_ours and not self._view.state.is_final else []
+
+    def dumped(self, dumped: s.Dumped) -> Instructions:
+        """The stacks of a worker that hangs are saved; it may have gone meanwhile."""
+        return [] if self.worker in (Worker.ABSENT, Worker.GONE) else self._watch.dumped(dumped)
 
     def bury(self, now: float) -> Instructions:
         """The last words are read, and said nothing of a result."""
@@ -111,7 +127,7 @@ class Run:
         self._crashes += 1
         if self._crashes > restart.max_restarts:
             return self.end(outcome.gave_up(view, self.last_exit), now)
-        kind = outcome.kind_of(self.last_exit)
+        kind = "hung" if self._watch.hung is not None else outcome.kind_of(self.last_exit)
         view.restarts[kind] = view.restarts.get(kind, 0) + 1
         view.lately.restarted(now)
         out = self._desk.lose(was_paused=view.state is JobState.PAUSED)
@@ -173,6 +189,7 @@ class Run:
     def _follow(self, report: m.Report, now: float) -> Instructions:
         match report:
             case m.Hello():
+                self._watch.meet(report.rank, report.pid)
                 return self._brief()
             case m.Ready():
                 return self._welcome(report, now)
@@ -184,6 +201,7 @@ class Run:
                 return self._desk.refused(report)
             case m.Saved():
                 self._crashes = 0
+                self._watch.saved(report.seconds)
                 return self._desk.saved(report)
             case m.SaveFailed():
                 return self._desk.save_failed(report)

@@ -6,6 +6,7 @@
     Reported              -> SendOrder, Publish
     Signalled("hangup")   -> ReadJobFile        -> Reloaded
     Fired                 <- SetTimer
+    Pulsed                -> DumpStacks         -> Dumped, then Kill
                              Kill, SetLogLevel, Exit
 
 The core reads no clock: every stimulus carries `now`, in Unix seconds. A client is a token that only the shell can
@@ -23,6 +24,7 @@ from ampd.core.change import Difference
 from ampd.core.config import JobConfig
 from ampd.core.history import Revision
 from ampd.core.messages import Act, AppliedAction, Order, Report
+from ampd.core.phase import Pulse
 from ampd.core.protocol import Event, Refusal, Reply, Request
 
 
@@ -142,7 +144,33 @@ class Reloaded(Stimulus, frozen=True):
     hint: str = ""
 
 
-AnyStimulus = Booted | Spawned | Exited | Requested | Reported | Recorded | Fired | Signalled | Reloaded
+class Pulsed(Stimulus, frozen=True):
+    """A look at the worker's pulse, `elapsed_seconds` of the monotonic clock after the one before."""
+
+    pulse: Pulse
+    elapsed_seconds: float
+
+
+class Dumped(Stimulus, frozen=True):
+    """The stacks of the worker are in the file `path`; where there are none it is empty, and `note` says why."""
+
+    path: str
+    note: str = ""
+
+
+AnyStimulus = (
+    Booted
+    | Spawned
+    | Exited
+    | Requested
+    | Reported
+    | Recorded
+    | Fired
+    | Signalled
+    | Reloaded
+    | Pulsed
+    | Dumped
+)
 
 
 # Instructions: core -> shell.
@@ -166,6 +194,12 @@ class Kill(Instruction, frozen=True):
     """End the worker: gently (SIGTERM: leave without saving), or at once with all its processes (SIGKILL)."""
 
     gently: bool
+
+
+class DumpStacks(Instruction, frozen=True):
+    """Have these processes write the stacks of all their threads."""
+
+    pids: tuple[int, ...]
 
 
 class Record(Instruction, frozen=True):
@@ -214,5 +248,15 @@ class Exit(Instruction, frozen=True):
 
 
 AnyInstruction = (
-    Spawn | SendOrder | Kill | Record | Answer | Publish | SetTimer | ReadJobFile | SetLogLevel | Exit
+    Spawn
+    | SendOrder
+    | Kill
+    | DumpStacks
+    | Record
+    | Answer
+    | Publish
+    | SetTimer
+    | ReadJobFile
+    | SetLogLevel
+    | Exit
 )

@@ -80,6 +80,10 @@ class Supervisor:
                 return self._signalled(stimulus)
             case s.Reloaded():
                 return self._reloaded(stimulus)
+            case s.Pulsed():
+                return self.run.pulsed(stimulus)
+            case s.Dumped():
+                return self.run.dumped(stimulus)
             case _:
                 assert_never(stimulus)
 

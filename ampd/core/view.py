@@ -13,6 +13,7 @@ from ampd.core.lately import Lately
 from ampd.core.ledger import Counts
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Evaluated, Finished, Ready, Saved, Snapshot
+from ampd.core.phase import Standing
 from ampd.core.precision import Choice
 from ampd.core.recent import Recent
 from ampd.core.trace import Trace
@@ -46,6 +47,8 @@ class JobView(msgspec.Struct, kw_only=True):
     """The last snapshot of each rank of the present worker; of the one before until a new one is ready."""
     last_progress: float = 0.0
     """When the window number last moved."""
+    standing: Standing | None = None
+    """The phase that the present worker is in, for how long without progress, and how long it may be."""
     past: Counts = msgspec.field(default_factory=Counts)
     """Sum of the process counts of earlier workers of this daemon: /metrics shows past + present."""
     past_seconds: dict[str, float] = {}
@@ -59,7 +62,7 @@ class JobView(msgspec.Struct, kw_only=True):
     windows_recomputed: int = 0
     """Windows that were run again after a restart from an earlier checkpoint."""
     restarts: dict[str, int] = {}
-    """Worker restarts by reason: crashed, killed, hung."""
+    """Worker restarts by reason: crashed, killed, hung, rolled_back."""
     requests: dict[str, int] = {}
     """Control requests by operation."""
     refusals: dict[str, int] = {}

@@ -11,6 +11,7 @@ import torch
 
 from ampd.core import messages as m
 from ampd.core.config import JobConfig
+from ampd.core.phase import Phase
 from ampd.engine import checkpoint
 from ampd.engine.assembly import Parts, assemble
 from ampd.engine.boundary import Boundary
@@ -22,19 +23,22 @@ from ampd.engine.window import Outcome, Window
 from ampd.engine.writer import QuarantineTask, Writer
 
 Report = Callable[[m.Report], None]
+Declare = Callable[[Phase], None]
 
 
-def prepare(start: m.Start, orders: queue.SimpleQueue[m.Order], report: Report) -> tuple[Loop, Writer]:
+def prepare(
+    start: m.Start, orders: queue.SimpleQueue[m.Order], report: Report, declare: Declare
+) -> tuple[Loop, Writer]:
     """Build everything that the job file names and load the newest good checkpoint; reports Ready."""
     prepare_process(start.config.device)
     device = choose_device(start.config.device)
     cap_memory(start.config.amp, device)
     parts = assemble(start.config, device, report)
-    return make_loop(start, parts, orders, report)
+    return make_loop(start, parts, orders, report, declare)
 
 
 def make_loop(
-    start: m.Start, parts: Parts, orders: queue.SimpleQueue[m.Order], report: Report
+    start: m.Start, parts: Parts, orders: queue.SimpleQueue[m.Order], report: Report, declare: Declare
 ) -> tuple[Loop, Writer]:
     """A loop over `parts` that continues what the job directory holds; the writer's thread is running."""
     config = start.config
@@ -56,7 +60,7 @@ def make_loop(
         trainer.probe(_first_window(parts))
     writer.start(position["row_bytes"])
     report(_ready(trainer, boundary, position["window"], resumed=state is not None))
-    return Loop(trainer, boundary, writer, orders, report, position["window"]), writer
+    return Loop(trainer, boundary, writer, orders, report, declare, position["window"]), writer
 
 
 def _to_be_kept(outcome: Outcome) -> QuarantineTask:

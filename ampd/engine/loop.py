@@ -1,6 +1,6 @@
 """The loop of a job: boundary -> attempt -> commit, until the last window or a stop.
 
-    while windows are left:
+    while windows are left, each phase declared before it begins:
         boundary: replayed actions, orders, pause, evaluation, checkpoint
         step:     one window through the pipeline (trainer)
         report:   a row of losses.jsonl, events, a few snapshots a second
@@ -19,8 +19,10 @@ from typing import assert_never
 import msgspec
 
 from ampd.core import messages as m
+from ampd.core.config import JobConfig
 from ampd.core.histogram import Distributions
 from ampd.core.ledger import WindowRecord
+from ampd.core.phase import Phase
 from ampd.engine.boundary import Boundary
 from ampd.engine.emulation import Emulation
 from ampd.engine.feed import Feed
@@ -40,16 +42,16 @@ class Loop:
 
     def __init__(
         self, trainer: Trainer, boundary: Boundary, writer: Writer, orders: queue.SimpleQueue[m.Order],
-        report: Callable[[m.Report], None], start: int,
+        report: Callable[[m.Report], None], declare: Callable[[Phase], None], start: int,
     ) -> None:  # fmt: skip
         self.window = start
         self._start = start
         self._trainer = trainer
-        self._boundary = boundary
-        self._writer = writer
-        self._orders = orders
-        self._report = report
+        self._boundary, self._writer = boundary, writer
+        self._orders, self._report = orders, report
         self._emulation = Emulation(trainer.parts.device, report)
+        self._declare = declare
+        self._warm: JobConfig | None = None  # what kernels were built for and tuned to
         self._watch = Stopwatch()
         self._distributions = Distributions()
         self._telemetry = Telemetry(
@@ -70,10 +72,11 @@ class Loop:
             while True:
                 self._cross_boundary()
                 if self._boundary.is_rolling_back:
-                    self._writer.wait()
+                    self._wait_for_writer()
                     return None
                 if (finished := self._finish()) is not None:
                     return finished
+                self._declare_window()
                 window = next(feed)
                 fetched = self._watch.lap("data")
                 records = self._run(window)
@@ -91,6 +94,15 @@ class Loop:
             return self._trainer.step(window)
         self._telemetry.record(self._trainer.pass_over(window, cause))
         return []
+
+    def _declare_window(self) -> None:
+        is_warm = self._warm is self._trainer.config
+        self._warm = self._trainer.config
+        self._declare(Phase.WINDOW if is_warm else Phase.COMPILE)
+
+    def _wait_for_writer(self) -> None:
+        self._declare(Phase.CHECKPOINT)
+        self._writer.wait()
 
     def _account(self, records: Sequence[WindowRecord]) -> None:
         for record in records:
@@ -184,6 +196,7 @@ class Loop:
             self._serve_held(order)
 
     def _next_held_order(self) -> m.Order | None:
+        self._declare(Phase.PAUSED)
         if self._boundary.requested:
             return self._boundary.requested.pop(0)
         # No get(timeout): CPython's SimpleQueue waits for ever where the time is up before it begins to wait.
@@ -207,6 +220,7 @@ class Loop:
         self._telemetry.push(self.window, self._revision)
 
     def _evaluate(self) -> None:
+        self._declare(Phase.EVALUATION)
         self._watch.lap("train")
         figures = dict(self._trainer.evaluate())
         seconds = self._watch.lap("evaluate")
@@ -215,6 +229,7 @@ class Loop:
 
     def _save(self, request_id: str) -> None:
         """Copy the state and hand it to the writer; the copy is all that the loop pays."""
+        self._declare(Phase.CHECKPOINT)
         self._watch.lap("train")
         self._telemetry.flush()
         live = self._boundary.live
@@ -248,13 +263,13 @@ class Loop:
         return None
 
     def _end(self, result: m.Result, *, save: bool, message: str = "") -> m.Finished:
-        self._writer.wait()
+        self._wait_for_writer()
         if save:
             waiting = self._wanted_saves or [""]
             self._wanted_saves = []
             for request_id in waiting:
                 self._save(request_id)
-                self._writer.wait()
+                self._wait_for_writer()
         self._telemetry.flush()
         self._telemetry.push(self.window, self._revision)
         request_id = self._stop.request_id if self._stop is not None else ""

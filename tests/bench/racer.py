@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ampd.control.lifeline import PulsePage
 from ampd.control.worker_link import WorkerLink
 from ampd.core import messages as m
 from ampd.engine.assembly import equip
@@ -101,7 +102,7 @@ def _per_step(before: Turn, steps: int) -> Turn:
     return (wall - before[0]) / steps, (cpu - before[1]) / steps
 
 
-def race(task: Task, link: WorkerLink) -> tuple[m.Finished, Race]:
+def race(task: Task, link: WorkerLink, pulse: PulsePage) -> tuple[m.Finished, Race]:
     """Take the job that the supervisor hands out, and run the race in it."""
     start = link.orders.get()
     assert isinstance(start, m.Start), start
@@ -109,7 +110,7 @@ def race(task: Task, link: WorkerLink) -> tuple[m.Finished, Race]:
     device = torch.device("cpu")
     workload = Race(task, WorkloadContext(config=start.config, device=device), link)
     parts = equip(start.config, workload, device, link.report)
-    loop, writer = make_loop(start, parts, link.orders, link.report)
+    loop, writer = make_loop(start, parts, link.orders, link.report, pulse.declare)
     try:
         finished = loop.run()
     finally:
@@ -129,7 +130,7 @@ def main() -> None:
     link = WorkerLink(arguments.link, arguments.rank)
     link.start()
     link.report(m.Hello(rank=arguments.rank, pid=os.getpid()))
-    finished, run = race(TASKS[arguments.task], link)
+    finished, run = race(TASKS[arguments.task], link, PulsePage.open(arguments.link))
     arguments.turns.write_text(json.dumps(run.turns))
     link.report(finished)
     link.close(10.0)

@@ -14,12 +14,14 @@ from tests.campaigns import (
     engine_faults,
     events,
     exactly_once,
+    hangs,
     kills,
     two_daemons,
 )  # fmt: skip
 
 CAMPAIGNS: tuple[ModuleType, ...] = (
     engine_faults, decoder_fuzz, kills, exactly_once, compare_and_set, two_daemons, events,
+    hangs,
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ STATUS: dict[str, Any] = {
     "precision_reason": "named in the configuration", "scale": 65536.0, "loss": 1.23456, "best_loss": 1.5,
     "grad_norm": 0.5, "lr": 0.002, "windows_per_second": 4.0, "samples_per_second": 128.0, "windows": 184,
     "applied": 183, "skipped": {"data": 1}, "fp32_fallbacks": {"forward": 3, "scale": 4, "model": 0},
-    "restarts": {}, "memory": {"resident": 1_234_567_890.0}, "device": "cpu", "parameters": 10, "resumed": False,
+    "standing": {"phase": "evaluation", "seconds": 61.2, "budget_seconds": 300.0}, "restarts": {}, "memory": {"resident": 1_234_567_890.0}, "device": "cpu", "parameters": 10, "resumed": False,
     "checkpoint": {"window": 100, "path": "/jobs/b/checkpoints/100", "age_seconds": 61.0}, "message": "",
 }  # fmt: skip
 
@@ -42,6 +42,7 @@ def test_status_says_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page() == {
         "title": "bytegpt  running",
         "window": "184 of 1000 (18.4 %), epoch 2, 3 min 24 s left",
+        "phase": "evaluation, 1 min 01 s without progress (budget 5 min 00 s)",
         "precision": "float16 (named in the configuration)",
         "loss": "1.235 (best 1.5)",
         "loss scale": "65536",

@@ -10,10 +10,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ampd.core import messages as m
 from ampd.core import stimuli as s
+from ampd.core.phase import Phase, Pulse
 from ampd.core.run import Worker
 from ampd.core.stimuli import TimerKind
 from tests.core.bench import Bench, job_config, ready, snapshot
 from tests.core.test_supervisor_states import COMMANDS, REPORTS
+
+_CONFIG = job_config(inject__allowed=True, restart__max_restarts=2, watchdog__window_seconds=2.0)
 
 
 class Daemon(RuleBasedStateMachine):
@@ -21,7 +24,7 @@ class Daemon(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bench = Bench(job_config(inject__allowed=True, restart__max_restarts=2), writes=False)
+        self.bench = Bench(_CONFIG, writes=False)
         self.bench.boot()
         self.window = self.windows = self.seq = 0
         self.applied: set[str] = set()
@@ -101,6 +104,15 @@ class Daemon(RuleBasedStateMachine):
     @rule(error=st.sampled_from(["", "", "", "disk full"]))
     def write(self, error: str) -> None:
         self.bench.write(error)
+
+    @rule(beats=st.integers(0, 3), looks=st.integers(1, 8), is_dumped=st.booleans())
+    def look(self, beats: int, looks: int, is_dumped: bool) -> None:
+        """The worker gets on or does not; a hang is judged, and its stacks may come late."""
+        pulsed = s.Pulsed(now=self.bench.now, pulse=Pulse(Phase.WINDOW, beats), elapsed_seconds=0.5)
+        asked = [out for _ in range(looks) for out in self.bench.feed(pulsed)]
+        assert [type(out) for out in asked] in ([], [s.DumpStacks])
+        if is_dumped:
+            self.bench.feed(s.Dumped(now=self.bench.now, path="stacks.log"))
 
     @rule(kind=st.sampled_from(list(TimerKind)), seconds=st.floats(-5, 100))
     def fire(self, kind: TimerKind, seconds: float) -> None:

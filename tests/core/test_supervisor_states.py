@@ -12,6 +12,7 @@ from ampd.core import protocol as p
 from ampd.core import stimuli as s
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
+from ampd.core.phase import Pulse
 from ampd.core.precision import Precision
 from ampd.core.stimuli import TimerKind
 from tests.core.bench import Bench, job_config, ready, snapshot
@@ -116,6 +117,8 @@ _OTHERS: dict[str, Callable[[Bench], Any]] = {
     "spawned": lambda bench: bench.feed(s.Spawned(now=bench.now, pid=5)),
     "reloaded": lambda bench: bench.feed(s.Reloaded(now=bench.now, config=_CONFIG)),
     "reload-failed": lambda bench: bench.feed(s.Reloaded(now=bench.now, error="bad")),
+    "pulsed": lambda bench: bench.feed(s.Pulsed(now=bench.now, pulse=Pulse(), elapsed_seconds=0.1)),
+    "dumped": lambda bench: bench.feed(s.Dumped(now=bench.now, path="stacks.log")),
     "backoff": lambda bench: bench.fire(TimerKind.BACKOFF),
     "save-budget": lambda bench: bench.fire(TimerKind.SAVE_BUDGET),
     "leaving": lambda bench: bench.fire(TimerKind.LEAVING),

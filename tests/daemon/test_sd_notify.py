@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ampd.core.lifecycle import JobState
-from ampd.sd_notify import LOAD_SECONDS, ServiceManager, sentence
+from ampd.core.phase import Phase, Standing
+from ampd.sd_notify import ServiceManager, sentence
 from tests.core.bench import job_view, snapshot
 from tests.daemon.daemons import Job
 
@@ -60,47 +61,28 @@ def test_stopping_is_said(home: Path, manager: socket.socket) -> None:
     assert _heard(manager) == ["STOPPING=1", "STATUS=stopping: SIGTERM"]
 
 
-def test_the_watchdog_is_fed_by_progress_alone(home: Path, manager: socket.socket) -> None:
-    """A worker that hangs in a window starves it, however alive this process is."""
+def test_the_watchdog_is_fed_within_the_budget_alone(home: Path, manager: socket.socket) -> None:
+    """A worker that hangs starves it, however alive this process is, and one that gets on feeds it again."""
     view, teller = job_view(), _teller(home, WATCHDOG_USEC="2000000")
     assert teller.watchdog_seconds == 2.0
-    view.state, view.last_progress = JobState.RUNNING, 1001.0
-    teller.feed_watchdog(view, 1001.0)
-    assert _heard(manager) == ["WATCHDOG=1"]
+    view.state = JobState.RUNNING
+    for seconds, heard in ((4.0, ["WATCHDOG=1"]), (5.5, []), (0.0, ["WATCHDOG=1"])):
+        view.standing = Standing(Phase.WINDOW, seconds, 5.0)
 
-    teller.feed_watchdog(view, 1002.0)
-    assert _heard(manager) == []
+        teller.feed_watchdog(view)
 
-    view.last_progress = 1003.0
-    teller.feed_watchdog(view, 1003.0)
-    assert _heard(manager) == ["WATCHDOG=1"]
+        assert _heard(manager) == heard
 
 
-@pytest.mark.parametrize(
-    "state", [JobState.PAUSED, JobState.RECOVERING, JobState.STOPPING, JobState.COMPLETED]
-)
-def test_no_window_is_due_in_these_states(home: Path, manager: socket.socket, state: JobState) -> None:
-    """A paused job must not be shot for standing still."""
+@pytest.mark.parametrize("standing", [None, Standing(Phase.EVALUATION, 9e9, None)])
+def test_what_is_not_judged_feeds_it(home: Path, manager: socket.socket, standing: Standing | None) -> None:
+    """No worker, one that is attached, or a judgement that is switched off: nobody is shot for standing still."""
     view, teller = job_view(), _teller(home)
-    view.state = state
+    view.standing = standing
 
-    teller.feed_watchdog(view, 5000.0)
-    teller.feed_watchdog(view, 6000.0)
+    teller.feed_watchdog(view)
 
-    assert _heard(manager) == ["WATCHDOG=1", "WATCHDOG=1"]
-
-
-def test_loading_has_its_time(home: Path, manager: socket.socket) -> None:
-    """A slow load is not a hang, an endless one is."""
-    view, teller = job_view(), _teller(home)
-    view.state_since = 1000.0
-    view.last_progress = 1.0
-    teller.feed_watchdog(view, 1000.0 + LOAD_SECONDS - 1)
     assert _heard(manager) == ["WATCHDOG=1"]
-
-    teller.feed_watchdog(view, 1000.0 + LOAD_SECONDS + 1)
-
-    assert _heard(manager) == []
 
 
 def test_without_a_manager_nothing_is_sent(manager: socket.socket) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ampd.core import messages as m
+from ampd.core.phase import Phase
 from ampd.engine.assembly import equip
 from ampd.engine.job import make_loop
 from ampd.engine.loop import Loop
@@ -32,7 +33,8 @@ class Run:
         parts = equip(config, self.workload, toy.CPU, self.reports.append)
         self.loop: Loop
         self.writer: Writer
-        self.loop, self.writer = make_loop(start, parts, self.orders, self.reports.append)
+        self.phases: list[Phase] = []
+        self.loop, self.writer = make_loop(start, parts, self.orders, self.reports.append, self.phases.append)
 
     def finish(self) -> m.Finished:
         """Run to the end of the job, or to a stop that was ordered."""

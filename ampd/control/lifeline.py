@@ -1,0 +1,98 @@
+"""How a supervisor sees a worker without its help: a pulse in shared memory, stacks on a signal, a mark of origin.
+
+All three hold where the worker's link cannot speak, because its main thread keeps the interpreter, or because it is
+stopped, or not there yet:
+
+- The pulse is one word of a file that both map. The step loop writes it (a quarter of a microsecond, no system
+  call), so it moves with the loop and with nothing else. A report on the link would wait for the interpreter, and
+  that of a long C call would come when the call is over.
+- On STACKS_SIGNAL the interpreter's own C handler writes the stack of every thread, whoever holds the interpreter.
+- WORKER_OF in the environment names the job directory, from the moment of exec: a daemon that is killed before it
+  has written down its new worker still leaves one that the next daemon knows.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import mmap
+import os
+import signal
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+from ampd.control.endpoints import PULSE
+from ampd.core.phase import Phase, Pulse
+from ampd.errors import LinkError
+
+WORKER_OF = "AMPD_WORKER_OF"
+"""The environment variable that holds a worker's job directory."""
+STACKS = "stacks.log"
+"""The file in the job directory that stacks are appended to."""
+STACKS_SIGNAL = signal.SIGUSR2
+
+_PHASES = tuple(Phase)
+_WORD = struct.Struct("<Q")  # beats * 256 + phase: aligned, so that it is never seen half written
+_BYTES = mmap.PAGESIZE
+
+
+class PulsePage:
+    """The shared word. The supervisor makes and reads it, the worker opens and writes it; one thread on each side."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._memory = memory
+        self._beats = 0
+
+    @classmethod
+    def make(cls, directory: Path) -> PulsePage:
+        """A new one in a runtime directory; what an earlier daemon left is not touched, its worker may still write."""
+        path = directory / PULSE
+        path.unlink(missing_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(file, 0, _BYTES)  # a hole would be a SIGBUS on a disk that is full
+            return cls(mmap.mmap(file, _BYTES))
+        finally:
+            os.close(file)
+
+    @classmethod
+    def open(cls, link: str) -> PulsePage:
+        """The one beside the socket of a link; raises LinkError where it is not there."""
+        path = Path(link.removeprefix("ipc://")).with_name(PULSE)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise LinkError(f"the pulse {path} cannot be opened: {error.strerror}") from None
+        try:
+            return cls(mmap.mmap(file, _BYTES))
+        finally:
+            os.close(file)
+
+    def declare(self, phase: Phase) -> None:
+        """Say that this phase begins, or goes on well."""
+        self._beats += 1
+        _WORD.pack_into(self._memory, 0, self._beats << 8 | _PHASES.index(phase))
+
+    def read(self) -> Pulse:
+        """What was declared last."""
+        (word,) = _WORD.unpack_from(self._memory, 0)
+        return Pulse(_PHASES[word & 0xFF], word >> 8)
+
+    def clear(self) -> None:
+        """Forget the worker before; for the supervisor, while none runs."""
+        _WORD.pack_into(self._memory, 0, 0)
+
+    def close(self) -> None:
+        """Let go of the memory; may be called twice."""
+        self._memory.close()
+
+
+def answer_stacks_signal(environment: Mapping[str, str]) -> None:
+    """Write all stacks to the job's stacks file on STACKS_SIGNAL from now on, and to standard error before a crash."""
+    faulthandler.enable()
+    directory = environment.get(WORKER_OF)
+    if directory is None:
+        faulthandler.register(STACKS_SIGNAL)
+        return
+    file = (Path(directory) / STACKS).open("ab", buffering=0)  # open for the life of the process
+    faulthandler.register(STACKS_SIGNAL, file=file)
