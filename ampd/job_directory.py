@@ -3,7 +3,8 @@
 `flock` on a file in the directory, held through one open file that the worker inherits: the kernel releases it when
 the last process that has it is gone, so a killed daemon leaves nothing to clean up, and a worker that outlived its
 daemon and still saves keeps a second writer out. Pids in the file only say who is who; whether they hold the lock is
-read off /proc, because a pid alone may belong to anybody by now.
+read off /proc, because a pid alone may belong to anybody by now. A worker that nobody has written down, since its
+daemon was killed in that very moment, is known by its environment, and so is a process of its own that outlived it.
 
 `--fresh` moves what is there aside, never deletes.
 """
@@ -21,10 +22,12 @@ from pathlib import Path
 
 import msgspec
 
+from ampd.control.lifeline import WORKER_OF
 from ampd.errors import ConfigError, JobConflictError
 
 LOCK = "lock"
 OLD = "old"
+_MARK = WORKER_OF.encode() + b"="
 _POLL_SECONDS = 0.05
 _VANISH_SECONDS = 0.5
 """A process that exits shows no open files any more for a moment before it lets go of them."""
@@ -136,7 +139,7 @@ def _wait_for_orphan(path: Path, lock: int, patience_seconds: float, say: Callab
             f"worker {worker} has not left within restart.save_budget_seconds = {patience_seconds:g}: killing it"
         )
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker, signal.SIGKILL)
+            os.killpg(os.getpgid(worker), signal.SIGKILL)
         _within(_DEATH_SECONDS, lambda: _try(lock) or worker not in _holding(lock))
     if _within(_DEATH_SECONDS, lambda: _try(lock) or _has_living_daemon(lock)) and _try(lock):
         return
@@ -155,19 +158,44 @@ def _has_living_daemon(lock: int) -> bool:
 def _orphan(path: Path, lock: int) -> int | None:
     """The worker that holds the lock; None where its last holder went just now, and the lock is ours.
 
-    Raises JobConflictError where its daemon lives, or who it is is not known.
+    Raises JobConflictError where its daemon lives, or who it is is not known after a moment: a worker that was just
+    started still shows the environment of its daemon, and a daemon may not have written itself down yet.
     """
+    workers: list[int] = []
+
+    def is_known() -> bool:
+        workers[:] = _workers(path, lock)
+        return bool(workers) or _has_living_daemon(lock) or _try(lock)
+
+    is_ours = _within(_VANISH_SECONDS, is_known) and not workers and not _has_living_daemon(lock)
+    if is_ours:
+        return None
     written, holding = _written(lock), set(_holding(lock))
     if written is not None and written.daemon in holding:
         raise JobConflictError(
             f"the daemon with pid {written.daemon} has {path}; end it with `ampctl stop` first"
         )
-    if written is not None and written.worker in holding:
-        return written.worker
-    if not holding and _within(_VANISH_SECONDS, lambda: _try(lock)):
-        return None
+    if workers:
+        return workers[0]
     who = f"process {min(holding)}" if holding else "another user's process"
     raise JobConflictError(f"{who} has {path}; `fuser {path / LOCK}` shows it")
+
+
+def _workers(path: Path, lock: int) -> list[int]:
+    """Holders of the lock that were written down as its worker, or whose environment says that they are of one."""
+    written = _written(lock)
+    known = written.worker if written is not None else None
+    return sorted(pid for pid in _holding(lock) if pid == known or _is_marked(pid, path))
+
+
+def _is_marked(pid: int, path: Path) -> bool:
+    """Whether a process was started for a worker of this directory."""
+    try:
+        words = (Path("/proc") / str(pid) / "environ").read_bytes().split(b"\0")
+        marks = [os.fsdecode(word.removeprefix(_MARK)) for word in words if word.startswith(_MARK)]
+        return any(os.path.samefile(mark, path) for mark in marks)
+    except OSError:
+        return False  # gone meanwhile, or not ours to look at
 
 
 def _written(lock: int) -> Holders | None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from ampd.control.lifeline import WORKER_OF
 from ampd.errors import ConfigError, JobConflictError
 from ampd.job_directory import JobDirectory
-from tests.daemon.daemons import until
+from tests.daemon.daemons import is_alive, until
 
 
 def _take(path: Path, patience: float = 0.2, said: list[str] | None = None) -> JobDirectory:
@@ -129,6 +130,56 @@ def test_a_faster_daemon_is_named_at_once(home: Path) -> None:
     rivals[0].communicate()
     orphan.wait()
     assert f"the daemon with pid {rivals[0].pid} has" in str(refused.value)
+
+
+def test_a_worker_that_nobody_wrote_down_is_known(home: Path) -> None:
+    """Its daemon was killed between starting it and noting it: its environment says whose it is."""
+    first = _take(home)
+    mark = os.environ | {WORKER_OF: str(home)}
+    worker = subprocess.Popen(["sleep", "600"], pass_fds=(first.lock,), start_new_session=True, env=mark)
+    os.pwrite(first.lock, b'{"daemon":4194304,"worker":null}', 0)
+    first.close()
+
+    _take(home).close()
+
+    assert worker.wait() == -signal.SIGKILL
+
+
+def test_what_a_dead_worker_started_is_ended_with_its_group(home: Path) -> None:
+    """A data loader's process that outlived its worker has the lock, and nobody wrote its pid down."""
+    first = _take(home)
+    mark = os.environ | {WORKER_OF: str(home)}
+    shell = "sleep 600 & echo $!"
+    worker = subprocess.Popen(
+        ["sh", "-c", shell], pass_fds=(first.lock,), start_new_session=True, env=mark, stdout=subprocess.PIPE
+    )
+    assert worker.stdout is not None
+    loader = int(worker.stdout.readline())
+    worker.stdout.close()
+    worker.wait()
+    first.close()
+    assert is_alive(loader)
+
+    _take(home).close()
+
+    until("the end of the loader", lambda: not is_alive(loader))
+
+
+def test_a_worker_of_another_job_is_not_ours(home: Path) -> None:
+    """A daemon that was started from within a worker carries a mark of another directory."""
+    first = _take(home)
+    other = home / "other"
+    other.mkdir()
+    mark = os.environ | {WORKER_OF: str(other)}
+    holder = subprocess.Popen(["sleep", "600"], pass_fds=(first.lock,), start_new_session=True, env=mark)
+    first.close()
+
+    with pytest.raises(JobConflictError, match=f"process {holder.pid} has"):
+        _take(home)
+
+    assert holder.poll() is None
+    holder.kill()
+    holder.wait()
 
 
 def test_an_unknown_holder_is_never_killed(home: Path) -> None:
