@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from ampd import failpoints
 from ampd.control.lifeline import WORKER_OF
 from ampd.core.view import JobView
 from ampd.job_directory import JobDirectory
@@ -86,6 +87,7 @@ class Child:
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 pass_fds=(directory.lock,), env=os.environ | {WORKER_OF: str(directory.path)},
             )  # fmt: skip
+        failpoints.reach("start.spawned")
         directory.note_worker(process.pid)
         return cls(process, log, begun)
 

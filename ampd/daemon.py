@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
+from ampd import failpoints
 from ampd.child import Started, Workers
 from ampd.control import endpoints
 from ampd.control.server import ControlServer
@@ -68,10 +69,12 @@ class Daemon:
 
     def run(self) -> Exit:
         """Run the job to its end. Raises ConfigError or JobConflictError where it could not begin."""
+        failpoints.arm(os.environ)
         path = Path(self._config.job.directory).absolute()
         patience = self._config.restart.save_budget_seconds
         directory = JobDirectory.take(path, patience_seconds=patience, say=self._say)
         with contextlib.closing(directory):
+            failpoints.reach("start.locked")
             return asyncio.run(self._serve(directory))
 
     async def _serve(self, directory: JobDirectory) -> Exit:
@@ -103,6 +106,7 @@ class Daemon:
         shell = Shell(Supervisor(view), control, workers=self._workers, reread=self._reread)
         opened.callback(shell.close)
         shell.answer()
+        failpoints.reach("start.bound")
         return shell
 
     async def _open(self, view: JobView, directory: JobDirectory, opened: contextlib.ExitStack) -> Ports:

@@ -21,6 +21,7 @@ import queue
 import signal
 from types import FrameType
 
+from ampd import failpoints
 from ampd.control.lifeline import PulsePage, answer_stacks_signal
 from ampd.control.worker_link import WorkerLink
 from ampd.core import messages as m
@@ -35,6 +36,7 @@ _ORPHAN_DRAIN_SECONDS = 0.2  # nobody listens any more, and a new daemon waits f
 def main() -> None:
     """Run one rank to its end."""
     arguments = _arguments()
+    failpoints.arm(os.environ)
     answer_stacks_signal(os.environ)
     pulse = PulsePage.open(arguments.link)
     pulse.declare(Phase.INIT)

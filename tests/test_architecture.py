@@ -37,7 +37,7 @@ DAEMON = {
     "stacks",
 }
 RANKS = {
-    "errors": 0, "core": 1, "engine": 2, "control": 2, "telemetry": 2, "sdk": 3, "testing": 3, "optimizer": 3,
+    "errors": 0, "failpoints": 1, "core": 1, "engine": 2, "control": 2, "telemetry": 2, "sdk": 3, "testing": 3, "optimizer": 3,
     "worker": 4, "daemon": 4, "cli": 5, "": 6,
 }  # fmt: skip
 """The package itself names the library face, which is loaded when it is first used."""

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ampd.core.keys import Key
     from ampd.core.ledger import Cause
 
-Kind = Literal["metric", "alert", "key", "cause"]
+Kind = Literal["metric", "alert", "key", "cause", "failpoint"]
+FAILPOINTS = "failpoints"
+"""The word that means all of them."""
 Answer = dict[str, Any]
 """`kind`, `name`, `text` for people, and the facts of that kind."""
 
@@ -29,7 +31,8 @@ Answer = dict[str, Any]
 def explain(word: str, as_json: bool) -> None:
     """Say what a word of ampd means.
 
-    A metric, an alert, a key of the job file or a cause of fallbacks; no daemon is needed.
+    A metric, an alert, a key of the job file, a cause of fallbacks or a failpoint (`failpoints` lists them); no
+    daemon is needed.
 
     \b
     Examples:
@@ -37,10 +40,11 @@ def explain(word: str, as_json: bool) -> None:
       ampctl explain ampd_fp32_fallbacks_total
       ampctl explain dtype
       ampctl explain transient
+      ampctl explain failpoints
     """
     answers = list(find(word))
     if not answers:
-        raise click.UsageError(f"{word!r} is no metric, alert, key or cause{_nearest(word)}")
+        raise click.UsageError(f"{word!r} is no metric, alert, key, cause or failpoint{_nearest(word)}")
     if as_json:
         import msgspec
 
@@ -57,12 +61,14 @@ def find(word: str) -> Iterator[Answer]:
     yield from _alerts(word)
     yield from _keys(word)
     yield from _causes(word)
+    yield from _failpoints(word)
 
 
 def words() -> list[str]:
     """Every word that has a meaning."""
     from ampd.core import keys
     from ampd.core.ledger import Cause
+    from ampd.failpoints import POINTS
     from ampd.telemetry import runbooks
     from ampd.telemetry.metrics import FAMILIES
 
@@ -71,6 +77,8 @@ def words() -> list[str]:
         *runbooks.names(),
         *keys.table(),
         *(cause.value for cause in Cause),
+        FAILPOINTS,
+        *POINTS,
     ]
 
 
@@ -116,6 +124,23 @@ def _causes(word: str) -> Iterator[Answer]:
                 "kind": "cause", "name": cause, "doc": cause.doc, "counters": counters,
                 "text": "\n".join([f"{cause} (cause)", f"  {cause.doc}", *(f"  counted in: {name}" for name in counters)]),
             }  # fmt: skip
+
+
+def _failpoints(word: str) -> Iterator[Answer]:
+    from ampd.failpoints import POINTS, VARIABLE
+
+    chosen = {name: point for name, point in POINTS.items() if word in (name, FAILPOINTS)}
+    if not chosen:
+        return
+    how = f'{VARIABLE}="NAME=ACTION,..." of `ampd start`: kill, sleep:SECONDS, error:ERRNO; @N for the Nth time only'
+    rows = [
+        f"  {name:<22}{point.doc}{' Takes errors.' if point.takes_errors else ''}"
+        for name, point in chosen.items()
+    ]
+    yield {
+        "kind": "failpoint", "name": word, "points": {name: point.doc for name, point in chosen.items()},
+        "text": "\n".join([f"{word} (failpoint)", *rows, f"  {how}"]),
+    }  # fmt: skip
 
 
 def _counters_of(cause: Cause) -> list[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from ampd import failpoints
 from ampd.control.records import Account, Record
 from ampd.errors import CheckpointError
 
@@ -69,9 +70,11 @@ class JournalFile:
         text = b"".join(lines)
         try:
             self._place()
+            failpoints.reach("journal.write")
             written = os.pwrite(self._file, text, self._size)
             if written < len(text):
                 raise OSError(0, f"only {written} of {len(text)} bytes were written")
+            failpoints.reach("journal.fsync")
             os.fsync(self._file)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -105,6 +108,7 @@ class JournalFile:
         try:
             _write_all(file, text)
             os.fsync(file)
+            failpoints.reach("journal.rename")
             os.replace(beside, self._path)
         except BaseException:
             os.close(file)

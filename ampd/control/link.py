@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import zmq
 
+from ampd import failpoints
 from ampd.control.endpoints import LINK, socket_path
 from ampd.control.lifeline import PulsePage
 from ampd.control.pump import Pump
@@ -89,6 +90,7 @@ class SupervisorLink:
             raise LinkError(f"{type(order).__name__} for rank {rank}, which has not said Hello")
         if self._router.closed:
             return
+        failpoints.reach("link.order")
         try:
             self._router.send_multipart([self._voices[rank], _ENCODER.encode(order)], zmq.NOBLOCK)
         except zmq.ZMQError as error:

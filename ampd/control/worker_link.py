@@ -27,6 +27,7 @@ from collections import deque
 import msgspec
 import zmq
 
+from ampd import failpoints
 from ampd.core.messages import Evaluated, FellBack, Lost, Order, Report, ScaleMoved, Skipped, Snapshot, Warned
 
 MAX_WAITING = 4096
@@ -159,6 +160,7 @@ class WorkerLink:
 
 
 def _send(socket: zmq.Socket[bytes], report: Report) -> bool:
+    failpoints.reach("link.report")
     try:
         socket.send(_encode(report), zmq.NOBLOCK)
     except zmq.Again:

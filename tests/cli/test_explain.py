@@ -14,6 +14,7 @@ from ampd.cli.ampctl import cli
 from ampd.cli.ctl_explain import find, words
 from ampd.core import keys
 from ampd.core.ledger import Cause
+from ampd.failpoints import POINTS
 from ampd.telemetry import runbooks
 from ampd.telemetry.metrics import FAMILIES
 from grafana.generate.pace import Pace
@@ -99,6 +100,7 @@ def test_a_word_may_be_short_and_may_mean_several_things(word: str, names: list[
         ("AmpdFallbackSpikes", "AmpdFallbackSpike"),
         ("amp.dtyp", "amp.dtype"),
         ("transiant", "transient"),
+        ("start.spwaned", "start.spawned"),
         ("fp32_falbacks_total", "ampd_fp32_fallbacks_total"),
     ],
 )
@@ -107,7 +109,18 @@ def test_a_near_miss_is_answered_with_what_was_meant(wrong: str, meant: str) -> 
     result = explain(wrong)
 
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"{wrong!r} is no metric, alert, key or cause; did you mean {meant!r}?" in result.stderr
+    assert f"{wrong!r} is no metric, alert, key, cause or failpoint; did you mean {meant!r}?" in result.stderr
+
+
+def test_failpoints_are_listed() -> None:
+    """Every step by name, with where it is, which takes errors, and how to switch it on."""
+    text = explain("failpoints").stdout
+
+    for name, point in POINTS.items():
+        assert f"  {name:<22}{point.doc}" in text
+    assert text.count("Takes errors.") == sum(point.takes_errors for point in POINTS.values())
+    assert "AMPD_FAILPOINTS=" in text
+    assert "journal.fsync" not in explain("start.bound").stdout
 
 
 def test_nonsense_is_refused_without_a_guess() -> None:
