@@ -80,9 +80,11 @@ class Child:
         """Start a worker; raises OSError where its program cannot be run."""
         log = directory.path / LOG
         with log.open("ab") as output:
-            output.write(f"--- worker started {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
-            output.flush()
-            begun = output.tell()
+            with contextlib.suppress(OSError):  # a full disk must not keep a worker from being started
+                os.write(
+                    output.fileno(), f"--- worker started {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode()
+                )
+            begun = os.fstat(output.fileno()).st_size
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 pass_fds=(directory.lock,), env=os.environ | {WORKER_OF: str(directory.path)},

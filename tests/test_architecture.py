@@ -53,10 +53,10 @@ TORCH_FREE_TOO = [
 ]
 
 PURE = {
-    "__future__", "bisect", "collections", "dataclasses", "difflib", "enum", "functools", "hashlib", "itertools",
+    "__future__", "bisect", "collections", "dataclasses", "difflib", "enum", "errno", "functools", "hashlib", "itertools",
     "math", "operator", "re", "signal", "statistics", "string", "tomllib", "types", "typing", "msgspec", "ampd",
 }  # fmt: skip
-"""What only computes; of `signal` the core takes the names of signals, which is data."""
+"""What only computes; of `signal` the core takes the names of signals and of `errno` its numbers, which is data."""
 
 CODE_RUNNERS = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml"}
 ATTACKERS = {"tests/engine/test_checkpoint.py", "tests/engine/test_reads.py", "tests/test_architecture.py"}

@@ -103,6 +103,20 @@ class CheckpointSection(Section, frozen=True, kw_only=True):
     keep: Annotated[
         int, live("Checkpoints kept; at least two, so that a damaged one has a predecessor.", ge=2)
     ] = 3
+    keep_every_windows: Annotated[
+        int,
+        live("Checkpoints at multiples of this are kept for good besides; 0 for none.", unit="windows", ge=0),
+    ] = 0
+    keep_best: Annotated[
+        int,
+        live("So many with the lowest evaluated loss are kept besides; needs evaluate.every_windows.", ge=0),
+    ] = 0
+    on_disk_error: Annotated[
+        Literal["pause", "skip", "abort"],
+        live(
+            "Where a checkpoint cannot be written: hold until one can, go on without, or end the job as failed."
+        ),
+    ] = "pause"
 
 
 class EvaluateSection(Section, frozen=True, kw_only=True):

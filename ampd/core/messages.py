@@ -33,6 +33,7 @@ from ampd.core.orders import (
     Stop,
 )  # fmt: skip
 from ampd.core.precision import Capability, Choice, Precision
+from ampd.core.trouble import Trouble
 
 __all__ = [
     "Act", "Action", "Applied", "AppliedAction", "Avoid", "Checkpoint", "Configure", "Evaluated", "Fault", "FellBack", "Finished",
@@ -100,6 +101,7 @@ class SaveFailed(Message, frozen=True, kw_only=True, tag="save-failed"):
 
     window: int
     message: str
+    reason: Trouble = Trouble.OTHER
     request_id: str = ""
 
 

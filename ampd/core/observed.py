@@ -31,7 +31,7 @@ def observe(view: JobView, rank: int, report: m.Report, now: float) -> None:
             view.checkpoint_seconds.add(report.seconds)
             view.last_saved, view.last_saved_at = report, now
         case m.SaveFailed():
-            view.checkpoint_failures += 1
+            view.checkpoint_failures[report.reason] = view.checkpoint_failures.get(report.reason, 0) + 1
         case m.SetAside():
             view.checkpoints_set_aside += 1
         case m.LimitReached():

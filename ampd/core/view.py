@@ -75,7 +75,8 @@ class JobView(msgspec.Struct, kw_only=True):
     """Events that workers had to drop."""
     checkpoints: int = 0
     checkpoint_seconds: Histogram = msgspec.field(default_factory=lambda: Histogram.over(CHECKPOINT_SECONDS))
-    checkpoint_failures: int = 0
+    checkpoint_failures: dict[str, int] = {}
+    """Checkpoints that could not be written, by reason."""
     checkpoints_set_aside: int = 0
     last_saved: Saved | None = None
     last_saved_at: float = 0.0

@@ -1,11 +1,13 @@
 """Checkpoints: complete, verified, made visible in one rename, and read back without running code.
 
 A checkpoint is a directory `window-00000500-0002` (the state before window 500, after the job's second live action)
-with safetensors files and `manifest.json`, which lists every file with its size and SHA-256. Window and action number
-identify a state, so a name that exists already is never written again. It is written beside its place under a
-temporary name, every file is fsynced, then the directory, then it is renamed and the parent fsynced. So a name that is
-visible is complete; a damaged one is noticed by its checksums, renamed `...damaged` and the one before it used. No file
-named "latest" is trusted. A quarantined window is kept in the same form, by the same code.
+with safetensors files and `manifest.json`, which lists every file with its size and SHA-256; `manifest.sha256` vouches
+for the manifest, in the form that `sha256sum --check` reads. Window and action number identify a state, so a name that
+exists already is never written again. It is written beside its place under a temporary name, every file is fsynced,
+then the directory, and all of it is read back; then it is renamed and the parent fsynced. So a name that is visible is
+complete; a damaged one (a byte, a file missing or one too many) is renamed `...damaged` and the one before it used. No
+file named "latest" is trusted. Older ones go only after that, out of sight first. A quarantined window is kept in the
+same form, by the same code.
 
 A state is a tree of dicts whose leaves are tensors or plain data; tensors go to safetensors, the rest to the
 manifest. Tuples come back as lists, keys as strings.
@@ -13,6 +15,7 @@ manifest. Tuples come back as lists, keys as strings.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import math
 import os
@@ -23,14 +26,15 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ampd import __version__
+from ampd.engine import disk, tensor_file
 from ampd.errors import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
+MANIFEST, CHECKSUM = "manifest.json", "manifest.sha256"
 _PREFIX = "window-"
 
 
@@ -53,6 +57,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     plain: dict[str, Any]
 
 
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
+    """Which checkpoints stay: the `last`, those at multiples of `every` windows, and the `best` by evaluated loss."""
+
+    last: int
+    every: int = 0
+    best: int = 0
+
+
 def save(
     root: Path, window: int, seq: int, state: Mapping[str, Any], unjudged: Collection[str] = ()
 ) -> tuple[Path, int]:
@@ -65,7 +77,9 @@ def save(
     """
     target = root / f"{_PREFIX}{window:08d}-{seq:04d}"
     if target.exists():
-        return target, _size_of(verify(target))
+        size = _size_of(verify(target))
+        disk.sync(root)  # an earlier try may have ended here
+        return target, size
     tensors, plain = flatten(state)
     _refuse_nonfinite({k: v for k, v in tensors.items() if k.partition("/")[2] not in unjudged}, plain)
     return target, _publish(target, (window, seq), tensors, plain)
@@ -86,16 +100,19 @@ def _publish(
     root = target.parent
     temporary = root / f".{target.name}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    disk.make_directory(root)
+    disk.require_room(root, sum(tensor.nbytes for tensor in tensors.values()))
     try:
+        with disk.naming(temporary):
+            os.mkdir(temporary)
         manifest = Manifest(
             format=FORMAT, window=number[0], seq=number[1], torch_version=str(torch.__version__),
             ampd_version=__version__, files=_write_tensors(temporary, tensors), plain=dict(plain),
         )  # fmt: skip
-        _write(temporary / "manifest.json", msgspec.json.encode(manifest))
-        _sync(temporary)
-        os.replace(temporary, target)
-        _sync(root)
+        _write_manifest(temporary, manifest)
+        disk.sync(temporary)
+        _read_back(temporary)
+        disk.publish(temporary, target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -123,9 +140,10 @@ def listed(root: Path) -> list[Path]:
 
 
 def verify(path: Path) -> Manifest:
-    """The manifest of a checkpoint whose every file is what it lists; raises CheckpointError with the first that is not."""
+    """The manifest of a checkpoint that is what it lists, no more and no less; raises CheckpointError otherwise."""
     try:
-        manifest = msgspec.json.decode((path / "manifest.json").read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(_vouched_for(path), type=Manifest)
+        _require_exactly({*manifest.files, MANIFEST, CHECKSUM}, path)
         for name, entry in manifest.files.items():
             if _entry_of(path / name) != entry:
                 raise CheckpointError(
@@ -138,6 +156,25 @@ def verify(path: Path) -> Manifest:
     return manifest
 
 
+def _vouched_for(path: Path) -> bytes:
+    """The manifest's bytes, whose checksum stands beside them."""
+    content = (path / MANIFEST).read_bytes()
+    if (path / CHECKSUM).read_bytes() != _checksum_line(hashlib.sha256(content).hexdigest()):
+        raise CheckpointError(f"{path / MANIFEST} is not what {CHECKSUM} lists")
+    return content
+
+
+def _checksum_line(sha256: str) -> bytes:
+    return f"{sha256}  {MANIFEST}\n".encode()
+
+
+def _require_exactly(names: set[str], path: Path) -> None:
+    found = set(os.listdir(path))
+    if found != names:
+        wrong = ", ".join(sorted(found ^ names))
+        raise CheckpointError(f"{path} has files missing or too many: {wrong}")
+
+
 def load(path: Path, manifest: Manifest) -> dict[str, Any]:
     """The state of a verified checkpoint, its tensors on the host."""
     leaves: dict[str, Any] = dict(manifest.plain)
@@ -146,10 +183,39 @@ def load(path: Path, manifest: Manifest) -> dict[str, Any]:
     return unflatten(leaves)
 
 
-def prune(root: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, and what earlier crashes left half done."""
-    for path in (*listed(root)[:-keep], *root.glob(f".{_PREFIX}*")):
+def prune(root: Path, keep: Keep) -> None:
+    """Delete what `keep` does not name, and what earlier crashes left half done; raises OSError.
+
+    Only for right after a save: the newest is known to be good then.
+    """
+    for path in sorted(set(listed(root)) - _kept(root, keep)):
+        disk.remove(path)
+    for path in root.glob(f".{_PREFIX}*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _kept(root: Path, keep: Keep) -> set[Path]:
+    paths = listed(root)
+    kept = set(paths[-keep.last :])
+    if keep.every:
+        kept |= {path for path in paths if _window_of(path) % keep.every == 0}
+    if keep.best:
+        losses = {path: loss for path in paths if (loss := _evaluated_loss(path)) is not None}
+        kept |= set(sorted(losses, key=lambda path: losses[path])[: keep.best])
+    return kept
+
+
+def _window_of(path: Path) -> int:
+    return int(path.name.removeprefix(_PREFIX).split("-")[0])
+
+
+def _evaluated_loss(path: Path) -> float | None:
+    """The held-out loss of that very state, where it was evaluated; a manifest that is damaged has none."""
+    try:
+        loss = msgspec.json.decode(_vouched_for(path), type=Manifest).plain.get("evaluated/loss")
+    except (OSError, msgspec.DecodeError, CheckpointError):
+        return None
+    return loss if isinstance(loss, float) else None
 
 
 def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -203,16 +269,23 @@ def _write_tensors(directory: Path, tensors: Mapping[str, Tensor]) -> dict[str, 
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         groups.setdefault(name.split("/")[0], {})[name] = tensor
-    files = {}
-    for group, members in groups.items():
-        path = directory / f"{group}.safetensors"
-        try:
-            save_file(members, path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} cannot be written: {error}") from error
-        _sync(path)
-        files[path.name] = _entry_of(path)
-    return files
+    names = {f"{group}.safetensors": members for group, members in groups.items()}
+    return {
+        name: FileEntry(*disk.write(directory / name, tensor_file.chunks(members)))
+        for name, members in names.items()
+    }
+
+
+def _write_manifest(directory: Path, manifest: Manifest) -> None:
+    _size, sha256 = disk.write(directory / MANIFEST, [msgspec.json.encode(manifest)])
+    disk.write(directory / CHECKSUM, [_checksum_line(sha256)])
+
+
+def _read_back(directory: Path) -> None:
+    try:
+        verify(directory)
+    except CheckpointError as error:
+        raise OSError(errno.EIO, f"what was written reads back as something else: {error}") from error
 
 
 def _size_of(manifest: Manifest) -> int:
@@ -223,18 +296,3 @@ def _entry_of(path: Path) -> FileEntry:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return FileEntry(file.tell(), digest)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,8 @@
         report:   a row of losses.jsonl, events, a few snapshots a second
 
 It waits for nobody while it runs: orders arrive in a queue, reports leave through `report`, files belong to the writer.
-It blocks only when it is paused, and for the last checkpoint.
+It blocks only when it is paused, and for the last checkpoint. A checkpoint that the disk did not take is met at the next
+boundary, as `checkpoint.on_disk_error` says; a run whose last one is not written has failed, for its result is not there.
 """
 
 from __future__ import annotations
@@ -16,22 +17,22 @@ import time
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-import msgspec
-
 from ampd.core import messages as m
 from ampd.core.config import JobConfig
 from ampd.core.histogram import Distributions
 from ampd.core.ledger import WindowRecord
 from ampd.core.phase import Phase
 from ampd.engine.boundary import Boundary
+from ampd.engine.disk_hold import DiskHold, failure, of_disk, reason_to_hold
 from ampd.engine.emulation import Emulation
 from ampd.engine.feed import Feed
+from ampd.engine.saves import Saves
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Window
 from ampd.engine.workload import Evaluating
-from ampd.engine.writer import SaveTask, Writer
+from ampd.engine.writer import Writer
 
 _PAUSED_LOOK_SECONDS = 0.02
 _LOOKS_PER_SNAPSHOT = 12  # a paused loop refreshes its snapshot four times a second
@@ -57,7 +58,8 @@ class Loop:
         self._telemetry = Telemetry(
             trainer, writer.rows, report, self._watch, self._distributions, base=trainer.ledger.job.copy()
         )
-        self._wanted_saves: list[str] = []
+        self._saves = Saves(trainer, boundary, writer, self._telemetry, self._watch, declare)
+        self._met: m.SaveFailed | None = None  # trouble with the disk that was acted on
         self._stop: m.Stop | None = None
 
     def run(self) -> m.Finished | None:
@@ -72,7 +74,7 @@ class Loop:
             while True:
                 self._cross_boundary()
                 if self._boundary.is_rolling_back:
-                    self._wait_for_writer()
+                    self._saves.wait()
                     return None
                 if (finished := self._finish()) is not None:
                     return finished
@@ -100,10 +102,6 @@ class Loop:
         self._warm = self._trainer.config
         self._declare(Phase.WINDOW if is_warm else Phase.COMPILE)
 
-    def _wait_for_writer(self) -> None:
-        self._declare(Phase.CHECKPOINT)
-        self._writer.wait()
-
     def _account(self, records: Sequence[WindowRecord]) -> None:
         for record in records:
             self._telemetry.record(record)
@@ -111,10 +109,13 @@ class Loop:
         self._telemetry.push_if_due(self.window, self._revision)
 
     def _cross_boundary(self) -> None:
-        if self._is_eventful():
+        trouble = self._new_trouble()
+        if trouble is not None or self._is_eventful():
             self._account(self._trainer.drain())
         if self._boundary.is_rolling_back:
             return  # what would be saved now is the other side of the window to go back over
+        if trouble is not None:
+            self._meet(trouble)
         if self._boundary.has_work(self.window):
             self._cross()
             self._telemetry.push(self.window, self._revision)  # whoever asks after an answer sees its effect
@@ -124,8 +125,7 @@ class Loop:
             self._boundary.hold_reason = ""
         if self.window > self._start:
             self._do_what_is_due()
-        if self._wanted_saves and not self._writer.is_saving:
-            self._save(self._wanted_saves.pop(0))
+        self._saves.begin(self.window)
 
     def _cross(self) -> None:
         self._boundary.cross(self.window)
@@ -136,7 +136,7 @@ class Loop:
         config, window = self._trainer.config, self.window
         return (
             self._boundary.has_work(window)
-            or bool(self._wanted_saves or self._stop)
+            or bool(self._saves.are_wanted or self._stop)
             or window >= self._trainer.total_windows
             or window % self._trainer.parts.workload.windows_per_epoch == 0
             or window % config.checkpoint.every_windows == 0
@@ -154,7 +154,7 @@ class Loop:
         ):
             self._evaluate()
         if self.window % config.checkpoint.every_windows == 0 and not is_last:
-            self._want_save("")
+            self._saves.want()
 
     def _serve_requests(self) -> None:
         while self._boundary.requested:
@@ -163,7 +163,7 @@ class Loop:
     def _serve(self, order: m.Order) -> None:
         match order:
             case m.Checkpoint(request_id=request_id):
-                self._want_save(request_id)
+                self._saves.want(request_id)
             case m.Pause(request_id=request_id):
                 self._hold("asked for", request_id)
             case m.Resume(request_id=request_id):
@@ -177,13 +177,25 @@ class Loop:
             case _:
                 assert_never(order)
 
-    def _want_save(self, request_id: str) -> None:
-        """A periodic save that is already waiting is enough; a requested one keeps its id for the answer."""
-        if request_id or not self._wanted_saves:
-            self._wanted_saves.append(request_id)
+    def _new_trouble(self) -> m.SaveFailed | None:
+        trouble = of_disk(self._writer.trouble)
+        return trouble if trouble is not self._met else None
 
-    def _hold(self, reason: str, request_id: str) -> None:
-        """Stay at this boundary until resumed or stopped; actions and checkpoints go on."""
+    def _meet(self, trouble: m.SaveFailed) -> None:
+        """Do what the job file says about a checkpoint that the disk did not take."""
+        match self._trainer.config.checkpoint.on_disk_error:
+            case "pause":
+                self._hold_until_saved(trouble)
+            case "abort":
+                self._boundary.failure = failure(trouble)
+        self._met = of_disk(self._writer.trouble)
+
+    def _hold_until_saved(self, trouble: m.SaveFailed) -> None:
+        hold = DiskHold(self._writer, self._saves.want)
+        self._hold(reason_to_hold(trouble), "", is_over=lambda: hold.is_over(self._trainer.config.checkpoint))
+
+    def _hold(self, reason: str, request_id: str, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Stay at this boundary until resumed or stopped, or until it is over; actions and checkpoints go on."""
         self._telemetry.push(self.window, self._revision)
         self._report(m.Holding(window=self.window, reason=reason, request_id=request_id))
         self._watch.lap("train")
@@ -193,7 +205,12 @@ class Loop:
             if isinstance(order, m.Resume):
                 self._report(m.Going(window=self.window, request_id=order.request_id))
                 return
+            if isinstance(order, m.Pause):
+                is_over = lambda: False  # noqa: E731  # now it is somebody's, who will end it
             self._serve_held(order)
+            if is_over():
+                self._report(m.Going(window=self.window))
+                return
 
     def _next_held_order(self) -> m.Order | None:
         self._declare(Phase.PAUSED)
@@ -215,8 +232,7 @@ class Loop:
                 self._cross()
             case _ if order is not None:
                 self._serve(order)
-        if self._wanted_saves and not self._writer.is_saving:
-            self._save(self._wanted_saves.pop(0))
+        self._saves.begin(self.window)
         self._telemetry.push(self.window, self._revision)
 
     def _evaluate(self) -> None:
@@ -225,32 +241,8 @@ class Loop:
         figures = dict(self._trainer.evaluate())
         seconds = self._watch.lap("evaluate")
         self._telemetry.figures = figures
+        self._saves.evaluated(self.window, figures)
         self._report(m.Evaluated(window=self.window, figures=figures, seconds=seconds))
-
-    def _save(self, request_id: str) -> None:
-        """Copy the state and hand it to the writer; the copy is all that the loop pays."""
-        self._declare(Phase.CHECKPOINT)
-        self._watch.lap("train")
-        self._telemetry.flush()
-        live = self._boundary.live
-        state = {
-            **self._trainer.state_dict(),
-            "live": msgspec.to_builtins(live),
-            "position": {"window": self.window, "row_bytes": self._writer.row_bytes},
-        }
-        stall = self._watch.lap("checkpoint")
-        keep = self._trainer.config.checkpoint.keep
-        self._writer.save(
-            SaveTask(
-                window=self.window,
-                seq=live.seq,
-                state=state,
-                keep=keep,
-                stall_seconds=stall,
-                unjudged=self._trainer.parts.rewind.unjudged,
-                request_id=request_id,
-            )
-        )
 
     def _finish(self) -> m.Finished | None:
         """The result, where the run ends at this boundary."""
@@ -263,23 +255,28 @@ class Loop:
         return None
 
     def _end(self, result: m.Result, *, save: bool, message: str = "") -> m.Finished:
-        self._wait_for_writer()
-        if save:
-            waiting = self._wanted_saves or [""]
-            self._wanted_saves = []
-            for request_id in waiting:
-                self._save(request_id)
-                self._wait_for_writer()
+        self._saves.wait()
+        trouble = self._save_last(may_hold=result == "completed") if save else None
+        if trouble is not None:
+            result, message = "failed", failure(trouble)
         self._telemetry.flush()
         self._telemetry.push(self.window, self._revision)
-        request_id = self._stop.request_id if self._stop is not None else ""
         return m.Finished(
             result=result,
             window=self.window,
             message=message,
-            request_id=request_id,
+            hint="make room and start again: it goes on from the checkpoint before" if trouble else "",
+            request_id=self._stop.request_id if self._stop is not None else "",
             exit_code=int(result == "failed"),
         )
+
+    def _save_last(self, *, may_hold: bool) -> m.SaveFailed | None:
+        """Save this state for everyone who waits for it; returns why it could not be. A run that is told to stop does not hold."""
+        trouble = of_disk(self._saves.finish(self.window))
+        if trouble is not None and may_hold and self._trainer.config.checkpoint.on_disk_error == "pause":
+            self._hold_until_saved(trouble)
+            self._saves.wait()
+        return self._writer.trouble
 
     @property
     def _revision(self) -> int:

@@ -3,6 +3,10 @@
 Order is what makes a resume exact: rows handed over before a checkpoint are on disk (fsynced) before the checkpoint
 becomes visible, and the checkpoint knows how long the file was then; a resume cuts it back to that length. The
 queue holds at most one checkpoint, because the loop asks `is_saving` before it copies a state.
+
+A disk that fails costs no row and no earlier checkpoint: rows that it did not take are kept and tried again with the
+next, and no checkpoint is made until they are down. `trouble` is the failure of the last checkpoint, until one
+succeeds; what follows from it (`checkpoint.on_disk_error`) is for the loop to do.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ import msgspec
 
 from ampd.core.ledger import Cause, WindowRecord
 from ampd.core.messages import Quarantined, Report, Saved, SaveFailed, Warned
-from ampd.engine import checkpoint
+from ampd.core.trouble import Trouble, trouble_of
+from ampd.engine import checkpoint, disk
 from ampd.errors import CheckpointError
 
 
@@ -32,7 +36,7 @@ class SaveTask:
     window: int
     seq: int
     state: Mapping[str, Any]
-    keep: int
+    keep: checkpoint.Keep
     stall_seconds: float
     unjudged: Collection[str] = ()
     request_id: str = ""
@@ -53,9 +57,14 @@ class Writer:
     def __init__(self, directory: Path, report: Callable[[Report], None]) -> None:
         self.directory = directory
         self.row_bytes = 0
+        self.trouble: SaveFailed | None = None
         self._report = report
+        self._log = -1
         self._tasks: queue.SimpleQueue[bytes | SaveTask | QuarantineTask | None] = queue.SimpleQueue()
-        self._unwritten = bytearray()
+        self._rows = bytearray()  # those that are not known to be on disk for good
+        self._written = 0  # bytes of them that the file has
+        self._settled = 0  # length of the file that is there for good
+        self._is_in_doubt = False  # what is behind that length may be lost already
         self._has_warned = False
         self._idle = threading.Event()
         self._idle.set()
@@ -72,11 +81,13 @@ class Writer:
         return not self._idle.is_set()
 
     def start(self, row_bytes: int) -> None:
-        """Cut losses.jsonl to its first `row_bytes` bytes and begin."""
-        self.row_bytes = row_bytes
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with self._losses.open("ab") as file:
-            file.truncate(row_bytes)
+        """Cut losses.jsonl to its first `row_bytes` bytes and begin; raises CheckpointError where that cannot be."""
+        self.row_bytes = self._settled = row_bytes
+        try:
+            disk.make_directory(self.directory)
+            self._log = disk.open_log(self._losses, row_bytes)
+        except OSError as error:
+            raise CheckpointError(f"the job directory cannot be written: {disk.words(error)}") from error
         self._thread.start()
 
     def rows(self, records: Sequence[WindowRecord]) -> None:
@@ -108,59 +119,93 @@ class Writer:
         return self.directory / "losses.jsonl"
 
     def _run(self) -> None:
-        with self._losses.open("ab", buffering=0) as file:
+        try:
             while (task := self._tasks.get()) is not None:
                 if isinstance(task, SaveTask):
-                    self._save(task, file)
+                    self._save(task)
                     self._idle.set()
                 elif isinstance(task, QuarantineTask):
                     self._quarantine(task)
                 else:
-                    self._append(task, file)
+                    self._append(task)
+        finally:
+            os.close(self._log)
 
-    def _append(self, rows: bytes, file: FileIO) -> None:
+    def _append(self, rows: bytes) -> None:
         """Write rows, and those that an earlier trouble with the disk kept back."""
-        self._unwritten += rows
+        self._rows += rows
         try:
-            while self._unwritten:
-                del self._unwritten[: file.write(self._unwritten)]
-            self._has_warned = False
+            self._write_rows()
         except OSError as error:
-            if self._has_warned:
-                return
-            self._has_warned = True
-            self._report(
-                Warned(
-                    topic="losses", message=f"{self._losses} cannot be written now, rows are kept: {error}"
-                )
-            )
+            if not self._has_warned:
+                self._has_warned = True
+                self._warn("losses", f"rows cannot be written now, and are kept: {disk.words(error)}")
+
+    def _write_rows(self) -> None:
+        with disk.naming(self._losses):
+            if self._is_in_doubt:
+                os.ftruncate(self._log, self._settled)
+                self._is_in_doubt, self._written = False, 0
+            while self._written < len(self._rows):
+                self._written += disk.take_some(self._log, self._rows[self._written :])
+        self._has_warned = False
+
+    def _settle_rows(self) -> None:
+        """Every row on disk for good, or OSError.
+
+        Where a sync fails, the kernel may forget what was written and call the next sync good: so what is in doubt is
+        cut off before the next write, and written again.
+        """
+        self._write_rows()
+        with disk.naming(self._losses):
+            self._is_in_doubt = True
+            os.fsync(self._log)
+            self._is_in_doubt = False
+        self._settled += len(self._rows)
+        self._rows.clear()
+        self._written = 0
 
     def _quarantine(self, task: QuarantineTask) -> None:
         try:
             path = checkpoint.quarantine(self.directory / "quarantine", task.window, task.content)
         except Exception as error:  # noqa: BLE001  # the thread's top: later tasks must still be done
-            self._report(
-                Warned(topic="quarantine", message=f"window {task.window} could not be kept: {error}")
-            )
+            self._warn("quarantine", f"window {task.window} could not be kept: {_told(error)}")
         else:
             self._report(Quarantined(window=task.window, cause=task.cause, path=str(path)))
 
-    def _save(self, task: SaveTask, file: FileIO) -> None:
+    def _save(self, task: SaveTask) -> None:
         start = time.perf_counter()
         try:
-            self._append(b"", file)
-            if self._unwritten:
-                raise CheckpointError(f"{self._losses} is behind, so a checkpoint would not fit it")
-            os.fsync(file.fileno())
+            self._settle_rows()
             path, size = checkpoint.save(self.checkpoints, task.window, task.seq, task.state, task.unjudged)
-            checkpoint.prune(self.checkpoints, task.keep)
         except Exception as error:  # noqa: BLE001  # the thread's top: the loop waits for an end, good or bad
-            self._report(SaveFailed(window=task.window, message=str(error), request_id=task.request_id))
+            self._fail(task, error)
             return
-        seconds = time.perf_counter() - start
+        self._prune(task.keep)
+        self.trouble = None
         self._report(
             Saved(
-                window=task.window, path=str(path), bytes=size, seconds=seconds,
+                window=task.window, path=str(path), bytes=size, seconds=time.perf_counter() - start,
                 stall_seconds=task.stall_seconds, request_id=task.request_id,
             )
         )  # fmt: skip
+
+    def _fail(self, task: SaveTask, error: Exception) -> None:
+        reason = trouble_of(error.errno) if isinstance(error, OSError) else Trouble.STATE
+        self.trouble = SaveFailed(
+            window=task.window, message=_told(error), reason=reason, request_id=task.request_id
+        )
+        self._report(self.trouble)
+
+    def _prune(self, keep: checkpoint.Keep) -> None:
+        try:
+            checkpoint.prune(self.checkpoints, keep)
+        except OSError as error:
+            self._warn("prune", f"old checkpoints cannot be deleted: {disk.words(error)}")
+
+    def _warn(self, topic: str, message: str) -> None:
+        self._report(Warned(topic=topic, message=message))
+
+
+def _told(error: Exception) -> str:
+    return disk.words(error) if isinstance(error, OSError) else str(error)

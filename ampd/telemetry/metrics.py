@@ -24,6 +24,7 @@ from ampd.core.kept import Basis
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
 from ampd.core.precision import Precision
+from ampd.core.trouble import Trouble
 
 OTHER = "other"
 
@@ -218,7 +219,8 @@ RESOURCES = (
     _measured("ampd_memory_saved_bytes", "What a micro-batch keeps less than in float32, by what that was compared with.",
               _open_set("basis", *typing.get_args(Basis)), unit="bytes"),
     _counter("ampd_checkpoints_total", "Checkpoints written and verified."),
-    _counter("ampd_checkpoint_failures_total", "Checkpoints that could not be written; the one before stands."),
+    _counter("ampd_checkpoint_failures_total", "Checkpoints that could not be written, by reason; the one before stands.",
+             Label("reason", tuple(Trouble))),
     _counter("ampd_checkpoints_set_aside_total", "Checkpoints found damaged, and renamed."),
     _gauge("ampd_checkpoint_interval_windows", "checkpoint.every_windows: windows between checkpoints."),
     _gauge("ampd_last_checkpoint_window", "Window of the newest checkpoint: a crash now goes back to here."),

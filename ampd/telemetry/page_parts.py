@@ -103,9 +103,8 @@ def memory(view: JobView) -> str:
 
 def checkpoint(view: JobView, now: float) -> str:
     """Where a crash now would go back to."""
-    failed = (
-        f'<span class="bad">✖ {view.checkpoint_failures} failed</span>' if view.checkpoint_failures else ""
-    )
+    failures = sum(view.checkpoint_failures.values())
+    failed = f'<span class="bad">✖ {failures} failed</span>' if failures else ""
     at_risk = f"a crash now loses {max(0, window_of(view) - saved_window(view))} windows"
     if view.last_saved is None:
         resumed = saved_window(view)

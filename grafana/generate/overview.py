@@ -108,7 +108,7 @@ def _safety() -> Section:
         series("Checkpoints", "Written, failed and found damaged, each at the sample after it happened. "
                "ampd_checkpoints_total, ampd_checkpoint_failures_total, ampd_checkpoints_set_aside_total",
                [(q.summed(q.increase("ampd_checkpoints_total")), "written {{instance}}"),
-                (q.summed(q.increase("ampd_checkpoint_failures_total")), "failed {{instance}}"),
+                (q.summed(q.increase("ampd_checkpoint_failures_total"), "reason"), "failed: {{reason}} {{instance}}"),
                 (q.summed(q.increase("ampd_checkpoints_set_aside_total")), "set aside {{instance}}")], "none", width=12,
                custom={"drawStyle": "bars", "fillOpacity": 60}),
     ])  # fmt: skip

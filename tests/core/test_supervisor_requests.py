@@ -12,6 +12,7 @@ from ampd.core import stimuli as s
 from ampd.core.flights import MOST_IN_FLIGHT
 from ampd.core.lifecycle import JobState
 from ampd.core.protocol import Code
+from ampd.core.trouble import Trouble
 from tests.core.bench import Bench, job_config, snapshot
 
 SET = p.Set(changes={"amp.dtype": "float16"})
@@ -250,10 +251,12 @@ def test_a_checkpoint_that_failed_is_refused(bench: Bench) -> None:
     """The disk's reason reaches whoever asked."""
     bench.running().ask(p.Checkpoint())
 
-    bench.report(m.SaveFailed(window=5, message="No space left", request_id="request-001"))
+    bench.report(
+        m.SaveFailed(window=5, message="No space left", reason=Trouble.FULL, request_id="request-001")
+    )
 
     assert bench.refusal.code is Code.APPLY_FAILED
-    assert bench.view.checkpoint_failures == 1
+    assert bench.view.checkpoint_failures == {"full": 1}
 
 
 def test_pause_and_resume_are_answered_when_true(bench: Bench) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,26 @@ class Run:
     ) -> None:  # fmt: skip
         self.directory = directory
         self.reports: list[m.Report] = []
+        self._hooks: dict[type[m.Report], Callable[[], object]] = {}
         self.orders = toy.orders()
         config = toy.config(**{k: dict(v) for k, v in sections.items()})
         start = m.Start(
             config=config, directory=str(directory), schedule=tuple(schedule), pending=tuple(pending)
         )
         self.workload: Any = workload or toy.Toy()
-        parts = equip(config, self.workload, toy.CPU, self.reports.append)
+        parts = equip(config, self.workload, toy.CPU, self._take)
         self.loop: Loop
         self.writer: Writer
         self.phases: list[Phase] = []
-        self.loop, self.writer = make_loop(start, parts, self.orders, self.reports.append, self.phases.append)
+        self.loop, self.writer = make_loop(start, parts, self.orders, self._take, self.phases.append)
+
+    def on_report(self, kind: type[Any], do: Callable[[], object]) -> None:
+        """Do something when the first report of a kind is made, on the thread that makes it."""
+        self._hooks[kind] = do
+
+    def _take(self, report: m.Report) -> None:
+        self.reports.append(report)
+        self._hooks.pop(type(report), lambda: None)()
 
     def finish(self) -> m.Finished:
         """Run to the end of the job, or to a stop that was ordered."""

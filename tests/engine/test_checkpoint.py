@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ampd.engine import checkpoint
+from ampd.engine.checkpoint import Keep
 from ampd.errors import CheckpointError
 from tests.engine import toy
 from tests.engine.disks import full_beyond
@@ -106,6 +107,7 @@ def test_each_part_can_be_read_alone(tmp_path: Path) -> None:
 
     assert sorted(p.name for p in path.iterdir()) == [
         "manifest.json",
+        "manifest.sha256",
         "model.safetensors",
         "stages.safetensors",
     ]
@@ -209,6 +211,9 @@ DAMAGES: list[Callable[[Path], object]] = [
     lambda path: (path / "model.safetensors").unlink(),
     lambda path: (path / "manifest.json").unlink(),
     lambda path: (path / "manifest.json").write_text("{}"),
+    lambda path: (path / "manifest.sha256").unlink(),
+    lambda path: (path / "extra").write_text(""),
+    lambda path: (path / "manifest.json").write_text((path / "manifest.json").read_text().replace('"n":3', '"n":4')),
 ]  # fmt: skip
 
 
@@ -264,7 +269,7 @@ def test_what_is_half_done_is_not_seen(tmp_path: Path) -> None:
     (leftover / "manifest.json").write_text("{}")
 
     assert checkpoint.listed(tmp_path) == [good]
-    checkpoint.prune(tmp_path, 2)
+    checkpoint.prune(tmp_path, Keep(last=2))
     assert list(tmp_path.iterdir()) == [good]
 
 
@@ -272,10 +277,42 @@ def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
     """So many as asked for; fewer there are, all stay."""
     paths = saved(tmp_path, 1, 2, 3, 4)
 
-    checkpoint.prune(tmp_path, 3)
+    checkpoint.prune(tmp_path, Keep(last=3))
     assert checkpoint.listed(tmp_path) == paths[1:]
-    checkpoint.prune(tmp_path, 5)
+    checkpoint.prune(tmp_path, Keep(last=5))
     assert checkpoint.listed(tmp_path) == paths[1:]
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        (Keep(last=2), [5, 6]),
+        (Keep(last=2, every=4), [4, 5, 6]),
+        (Keep(last=2, best=1), [3, 5, 6]),
+        (Keep(last=2, best=2), [2, 3, 5, 6]),
+        (Keep(last=2, every=4, best=1), [3, 4, 5, 6]),
+    ],
+)
+def test_some_are_kept_for_longer(tmp_path: Path, keep: Keep, left: list[int]) -> None:
+    """Multiples of a number of windows, and the best by evaluated loss; one that was not evaluated is none of the best."""
+    losses = {1: None, 2: 0.4, 3: 0.3, 4: 0.5, 5: None, 6: 0.6}
+    for window, loss in losses.items():
+        evaluated = {} if loss is None else {"loss": loss}
+        saved(tmp_path, window, state={**STATE, "evaluated": evaluated})
+
+    checkpoint.prune(tmp_path, keep)
+
+    assert [checkpoint.verify(path).window for path in checkpoint.listed(tmp_path)] == left
+
+
+def test_a_damaged_one_is_not_the_best(tmp_path: Path) -> None:
+    """Its manifest cannot be trusted to say so."""
+    paths = [saved(tmp_path, n, state={**STATE, "evaluated": {"loss": float(n)}})[0] for n in (1, 2, 3, 4, 5)]
+    (paths[0] / "manifest.json").write_bytes(b"")
+
+    checkpoint.prune(tmp_path, Keep(last=2, best=1))
+
+    assert checkpoint.listed(tmp_path) == [paths[1], paths[3], paths[4]]
 
 
 def test_a_state_is_written_once(tmp_path: Path) -> None:
@@ -297,11 +334,11 @@ def assert_only_whole_checkpoints(root: Path, before: list[Path]) -> None:
     assert list(root.glob(".*")) == []
 
 
-@pytest.mark.parametrize("fails_at", range(5))
+@pytest.mark.parametrize("fails_at", range(6))
 def test_a_sync_that_fails_leaves_nothing_half_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int
 ) -> None:
-    """Two files, the manifest, the directory, its parent: whichever cannot be synced, the error comes through."""
+    """Two files, the manifest and its checksum, the directory, its parent: whichever cannot be synced, the error comes through."""
     before, calls, real = saved(tmp_path, 1), [], os.fsync
 
     def failing(descriptor: int) -> None:
@@ -329,8 +366,9 @@ def test_every_file_and_directory_is_synced(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "fsync", recording)
     checkpoint.save(tmp_path, 1, 0, STATE)
 
-    files, directory, parent = synced[:3], synced[3], synced[4]
-    assert sorted(files) == [(n, False) for n in ("manifest.json", "model.safetensors", "stages.safetensors")]
+    *files, directory, parent = synced
+    names = ("manifest.json", "manifest.sha256", "model.safetensors", "stages.safetensors")
+    assert sorted(files) == [(name, False) for name in names]
     assert directory[0].startswith(".window-00000001-0000") and not directory[1]
     assert parent == (tmp_path.name, True)
 
@@ -402,5 +440,7 @@ def vouch_for(path: Path) -> None:
     for name, entry in manifest["files"].items():
         content = (path / name).read_bytes()
         entry.update(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    content = json.dumps(manifest).encode()
+    (path / "manifest.json").write_bytes(content)
+    (path / "manifest.sha256").write_text(f"{hashlib.sha256(content).hexdigest()}  manifest.json\n")
     checkpoint.verify(path)

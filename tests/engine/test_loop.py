@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ampd.core import messages as m
+from ampd.engine import checkpoint
 from ampd.engine.window import MicroBatch
 from tests.engine import toy
 from tests.engine.runs import Run, act_at
@@ -190,3 +191,19 @@ def test_a_model_with_a_mask_can_be_saved(tmp_path: Path) -> None:
     run.finish()
 
     assert (run.said(m.SaveFailed), len(run.said(m.Saved))) == ([], 1)
+
+
+def test_a_checkpoint_knows_what_its_evaluation_said(tmp_path: Path) -> None:
+    """Where a state was evaluated, its checkpoint keeps the loss, by which the best are chosen; elsewhere there is none."""
+    run = Run(tmp_path, job={"windows": 6}, checkpoint={"every_windows": 3}, evaluate={"every_windows": 2})
+    run.finish()
+
+    kept = {window: manifest.plain.get("evaluated/loss") for window, manifest in manifests(run).items()}
+
+    assert kept == {3: None, 6: run.said(m.Evaluated)[-1].figures["loss"]}
+
+
+def manifests(run: Run) -> dict[int, checkpoint.Manifest]:
+    """Of all checkpoints that there are, by window."""
+    found = (checkpoint.verify(path) for path in checkpoint.listed(run.writer.checkpoints))
+    return {manifest.window: manifest for manifest in found}

@@ -16,6 +16,7 @@ from ampd.core import messages as m
 from ampd.core.ledger import WindowRecord
 from ampd.core.precision import Precision
 from ampd.engine import checkpoint
+from ampd.engine.checkpoint import Keep
 from ampd.engine.writer import SaveTask, Writer
 from tests.engine.disks import full_beyond
 
@@ -46,7 +47,14 @@ class Desk:
         """Hand over a checkpoint and wait for its report."""
         chosen = {"model": {"w": torch.ones(3)}} if state is None else state
         self.writer.save(
-            SaveTask(window=window, seq=0, state=chosen, keep=keep, stall_seconds=0.25, request_id=request_id)
+            SaveTask(
+                window=window,
+                seq=0,
+                state=chosen,
+                keep=Keep(last=keep),
+                stall_seconds=0.25,
+                request_id=request_id,
+            )
         )
         self.writer.wait()
 
@@ -113,7 +121,9 @@ def test_closing_finishes_what_was_handed_over(tmp_path: Path) -> None:
     """Rows and checkpoints in the queue are written before the thread ends."""
     desk = Desk(tmp_path)
     desk.rows(*range(100))
-    desk.writer.save(SaveTask(window=100, seq=0, state={"w": torch.ones(1)}, keep=2, stall_seconds=0.0))
+    desk.writer.save(
+        SaveTask(window=100, seq=0, state={"w": torch.ones(1)}, keep=Keep(last=2), stall_seconds=0.0)
+    )
 
     desk.writer.close()
 
@@ -189,7 +199,9 @@ def test_saving_is_seen_while_it_lasts(desk: Desk) -> None:
     desk.on_report = lambda _report: seen.append(holding.wait(DEADLINE_SECONDS))
 
     assert not desk.writer.is_saving
-    desk.writer.save(SaveTask(window=1, seq=0, state={"w": torch.ones(1)}, keep=2, stall_seconds=0.0))
+    desk.writer.save(
+        SaveTask(window=1, seq=0, state={"w": torch.ones(1)}, keep=Keep(last=2), stall_seconds=0.0)
+    )
     assert desk.writer.is_saving
     holding.set()
     desk.writer.wait()
@@ -205,7 +217,9 @@ def test_the_loop_does_not_wait_for_the_disk(desk: Desk) -> None:
         holding.wait(DEADLINE_SECONDS)
 
     desk.on_report = hold
-    desk.writer.save(SaveTask(window=1, seq=0, state={"w": torch.ones(1)}, keep=2, stall_seconds=0.0))
+    desk.writer.save(
+        SaveTask(window=1, seq=0, state={"w": torch.ones(1)}, keep=Keep(last=2), stall_seconds=0.0)
+    )
     desk.rows(*range(50))
 
     assert desk.writer.is_saving
@@ -241,19 +255,19 @@ def test_a_checkpoint_tries_rows_that_were_kept_again(desk: Desk) -> None:
 
 
 def test_no_checkpoint_while_rows_are_behind(desk: Desk) -> None:
-    """It would name a length that the file does not have."""
+    """It would name a length that the file does not have; the disk's own reason is told."""
     with full_beyond(10):
         desk.rows(0)
         desk.save(1)
 
     (failed,) = desk.said(m.SaveFailed)
-    assert "is behind" in failed.message
+    assert (failed.reason, failed.message) == ("full", f"{desk.losses}: File too large")
     assert checkpoint.listed(desk.writer.checkpoints) == []
 
 
 def test_a_disk_that_is_full_for_a_checkpoint_is_reported(desk: Desk) -> None:
     """The most likely fault of a long run: it must cost a checkpoint, never the job."""
-    task = SaveTask(window=1, seq=0, state={"w": torch.zeros(20_000)}, keep=2, stall_seconds=0.0)
+    task = SaveTask(window=1, seq=0, state={"w": torch.zeros(20_000)}, keep=Keep(last=2), stall_seconds=0.0)
     with full_beyond(30_000):
         desk.writer.save(task)
         until(lambda: not desk.writer.is_saving or "ampd-writer" not in threads(), "an end of saving")
@@ -264,7 +278,7 @@ def test_a_disk_that_is_full_for_a_checkpoint_is_reported(desk: Desk) -> None:
 def test_a_state_that_json_cannot_hold_is_reported(desk: Desk) -> None:
     """A workload whose capture() gives something else than tensors and plain data."""
     desk.writer.save(
-        SaveTask(window=1, seq=0, state={"workload": {"x": object()}}, keep=2, stall_seconds=0.0)
+        SaveTask(window=1, seq=0, state={"workload": {"x": object()}}, keep=Keep(last=2), stall_seconds=0.0)
     )
     until(lambda: not desk.writer.is_saving or "ampd-writer" not in threads(), "an end of saving")
 

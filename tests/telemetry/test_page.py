@@ -131,7 +131,7 @@ def test_an_emulated_precision_is_called_so() -> None:
 
 def test_checkpoints_that_failed_are_seen() -> None:
     """A person must know before the crash."""
-    assert "✖ 2 failed" in said(views.running(checkpoint_failures=2), "checkpoint")
+    assert "✖ 2 failed" in said(views.running(checkpoint_failures={"full": 2}), "checkpoint")
 
 
 def test_whatever_a_thing_is_called_it_is_text() -> None:

@@ -1,0 +1,56 @@
+"""A hold that ends by itself: a checkpoint could not be written, and the run waits until one can.
+
+While the loop holds, it asks for another save now and then, twice as late each time up to a minute, so that a disk that
+stays full for a night is not told of a thousand times. Whoever made room need not wait: `ampctl checkpoint` is a try too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ampd.core.config import CheckpointSection
+from ampd.core.messages import SaveFailed
+from ampd.engine.writer import Writer
+
+_FIRST_SECONDS, _LAST_SECONDS = 1.0, 60.0
+
+
+class DiskHold:
+    """The retries of one hold; for the loop's thread."""
+
+    def __init__(self, writer: Writer, ask: Callable[[], object]) -> None:
+        self._writer = writer
+        self._ask = ask
+        self._wait = _FIRST_SECONDS
+        self._due = time.monotonic() + self._wait
+
+    def is_over(self, section: CheckpointSection) -> bool:
+        """Whether a save succeeded, or one need not be waited for any more; asks for the next try when it is due."""
+        if self._writer.is_saving:
+            return False
+        if of_disk(self._writer.trouble) is None or section.on_disk_error != "pause":
+            return True
+        if time.monotonic() >= self._due:
+            self._wait = min(2 * self._wait, _LAST_SECONDS)
+            self._due = time.monotonic() + self._wait
+            self._ask()
+        return False
+
+
+def of_disk(trouble: SaveFailed | None) -> SaveFailed | None:
+    """A failure that another try might not meet."""
+    return trouble if trouble is not None and trouble.reason.is_of_disk else None
+
+
+def reason_to_hold(trouble: SaveFailed) -> str:
+    """What an operator reads who asks why the job is paused."""
+    return (
+        f"{failure(trouble)}; it is tried again until it succeeds, at once with `ampctl checkpoint`;"
+        " `ampctl resume` goes on without it"
+    )
+
+
+def failure(trouble: SaveFailed) -> str:
+    """What happened, in words."""
+    return f"the checkpoint of window {trouble.window} could not be written: {trouble.message}"
