@@ -1,7 +1,7 @@
 """The worker of the benchmark's job: ampd's own loop, in which the others take their turns between two windows.
 
 The loop asks its workload for the next window; there the race holds it, lets the others run, and goes on. So ampd's time
-runs from the moment that the loop is given the first window of its turn until it asks for the first one after it: step,
+runs from the moment that the loop is given the first window of a turn until it asks for the first one after it: step,
 records, boundary, telemetry and feed, everything that the loop does.
 
 The thread that trains has a core of its own; the link's, the writer's and ZeroMQ's threads are sent to the other.
@@ -35,8 +35,11 @@ from tests.bench.tasks import TASKS, Task
 
 OURS = "ampd"
 WARM_UP_STEPS = 4
+SLICES = 10
+"""A round has so many turns of everybody: a shared machine changes its speed from second to second, by more than what
+is measured here, and all have to meet the same of it."""
 Turn = tuple[float, float]
-"""Seconds of a step, and of processor time of the thread that trains, as the mean over a turn."""
+"""Seconds of a step, and of processor time of the thread that trains, as the mean over a round."""
 
 
 class Race:
@@ -64,16 +67,18 @@ class Race:
         data = self._workload.windows(0, 0)
         yield from islice(data, WARM_UP_STEPS)
         self._get_ready()
-        names = [OURS, *self._others]
-        for number in range(self._rounds):
-            shift = number % len(names)  # nobody always follows the same neighbour
-            for name in names[shift:] + names[:shift]:
-                before = _now()
-                if name == OURS:
-                    yield from islice(data, self._steps)
-                else:
-                    self._others[name].run(self._steps)
-                self.turns.setdefault(name, []).append(_per_step(before, self._steps))
+        for _ in range(self._rounds):
+            took = dict.fromkeys((OURS, *self._others), (0.0, 0.0))
+            for number, steps in enumerate(_slices(self._steps)):
+                for name in _in_turn(list(took), number):
+                    before = _now()
+                    if name == OURS:
+                        yield from islice(data, steps)
+                    else:
+                        self._others[name].run(steps)
+                    took[name] = _more(took[name], before)
+            for name, (wall, cpu) in took.items():
+                self.turns.setdefault(name, []).append((wall / self._steps, cpu / self._steps))
         self._link.orders.put(m.Stop(save=False))
         yield next(data)
 
@@ -97,9 +102,21 @@ def _now() -> Turn:
     return time.perf_counter(), time.thread_time()
 
 
-def _per_step(before: Turn, steps: int) -> Turn:
+def _more(took: Turn, before: Turn) -> Turn:
     wall, cpu = _now()
-    return (wall - before[0]) / steps, (cpu - before[1]) / steps
+    return took[0] + wall - before[0], took[1] + cpu - before[1]
+
+
+def _slices(steps: int) -> list[int]:
+    """The steps of a turn in pieces, between which the others run."""
+    pieces = min(SLICES, steps)
+    return [steps // pieces + (number < steps % pieces) for number in range(pieces)]
+
+
+def _in_turn(names: list[str], number: int) -> list[str]:
+    """Another order each time: nobody always follows the same neighbour."""
+    shift = number % len(names)
+    return names[shift:] + names[:shift]
 
 
 def race(task: Task, link: WorkerLink, pulse: PulsePage) -> tuple[m.Finished, Race]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -39,9 +40,10 @@ def ratios(
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Median [first quartile, third quartile]."""
+    """Median, its standard error (from the quartiles, as for normal noise), [first quartile, third quartile]."""
     first, median, third = statistics.quantiles(values, n=4, method="inclusive")
-    return f"{median:.{digits}f} [{first:.{digits}f}, {third:.{digits}f}]"
+    error = 0.93 * (third - first) / math.sqrt(len(values))
+    return f"{median:.{digits}f} ± {error:.{digits}f} [{first:.{digits}f}, {third:.{digits}f}]"
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

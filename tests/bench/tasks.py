@@ -21,10 +21,10 @@ LAYERS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A model to train; `steps` and `rounds` by dtype: how many steps a turn has, and how many turns there are.
+    """A model to train; `steps` and `rounds` by dtype: how many steps everybody has in a round, and how many rounds.
 
-    A turn takes a third of a second or more: the supervisor builds its page when a snapshot comes, and snapshots come
-    five times a second, so shorter turns of ampd would each bear a page that many of them should share.
+    Each has a third of a second or more in a round: the supervisor builds its page when a snapshot comes, and
+    snapshots come five times a second, so in shorter rounds ampd would bear a page that many of them should share.
     """
 
     name: str
