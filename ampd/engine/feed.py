@@ -10,9 +10,9 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 
 import torch
+from msgspec.structs import replace
 
 from ampd.engine.window import MicroBatch, Window
 from ampd.engine.workload import Workload

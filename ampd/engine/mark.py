@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from torch import Tensor
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """Copies of the buffers (flat, one per dtype and device), the generators, and the workload's own state.
 
     `generators` is empty where no replay can follow.

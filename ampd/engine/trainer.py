@@ -13,11 +13,11 @@ whose state is all in its model (what `capture` holds cannot be put back on the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from ampd.core.config import JobConfig
@@ -288,8 +288,7 @@ class Trainer:
         return record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
     """A window whose commit was gated on the device and whose verdict the host has not read."""
 
     outcome: Outcome

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,8 +20,7 @@ from ampd.optimizer.nest import detached, joined, rebuilt, tensors_in
 Criterion = Callable[[Any, Any], Tensor]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call(MicroBatch):
+class Call(MicroBatch, frozen=True, kw_only=True):
     """What one call of `training_step` was given; `tensors` are those of (data, target), in order.
 
     `whole` is the number of samples of the call, of which `samples` are in this part. It can be divided only where

@@ -7,12 +7,13 @@ names the test that must notice; `test_mutations` runs them all. The patch holds
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from ampd.core.amp import AMPConfig

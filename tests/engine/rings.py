@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from hypothesis import Phase, settings
+from msgspec.structs import replace
 
 from ampd.core.precision import Precision
 from ampd.engine.pipeline import Stage

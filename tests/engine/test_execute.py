@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from ampd.core.precision import Precision

@@ -5,10 +5,10 @@ A float32 attempt disables autocast explicitly: a user's own loop may call us un
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 import torch
+from msgspec.structs import replace
 
 from ampd.core.config import JobConfig
 from ampd.core.precision import Precision

@@ -9,9 +9,9 @@ norm was above the limit", which the loop works out when the figures arrive.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 from ampd.core.config import JobConfig

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from ampd.core.amp import AMPConfig
 from ampd.core.config import JobConfig
