@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import httpx
 import pytest
+from prometheus_client.openmetrics import exposition
+from prometheus_client.registry import Collector
 
 from ampd.core.lifecycle import JobState
 from ampd.core.view import JobView
@@ -92,7 +94,7 @@ def test_the_page_comes_with_its_policy() -> None:
 
 
 def test_a_scrape_shows_what_held_at_the_last_refresh() -> None:
-    """Pages are built when a snapshot arrives, not when somebody asks."""
+    """Metrics are collected when a snapshot arrives, not when somebody asks."""
     view = views.running()
 
     async def question(client: httpx.AsyncClient) -> str:
@@ -124,6 +126,52 @@ def test_many_refreshes_build_few_pages_and_the_last_one_is_shown(monkeypatch: p
 
     asyncio.run(main())
     assert reads <= 3  # at start, within the burst, after it
+
+
+@pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
+def test_a_storm_of_scrapes_writes_one_page(accept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text is made for the first who asks after a refresh, and never where nobody does."""
+    monkeypatch.setattr(http, "LEAST_SECONDS", 0)
+    written = list[bytes]()
+    for module in (http, exposition):
+
+        def write(collected: Collector, real: Callable[[Collector], bytes] = module.generate_latest) -> bytes:
+            written.append(real(collected))
+            return written[-1]
+
+        monkeypatch.setattr(module, "generate_latest", write)
+
+    async def main() -> list[str]:
+        server = MetricsServer(views.running)
+        async with serving(server) as client:
+            for _ in range(3):
+                server.refresh()
+            return [(await client.get("/metrics", headers={"accept": accept})).text for _ in range(5)]
+
+    pages = asyncio.run(main())
+    assert len(written) == 1
+    assert pages == [pages[0]] * 5 != [""] * 5
+
+
+def test_a_page_that_cannot_be_written_leaves_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that the library cannot put into words: the scrape gets the last page, and the log says so."""
+    monkeypatch.setattr(http, "LEAST_SECONDS", 0)
+    log = io.StringIO()
+    logs.configure("info", "json", log)
+    view = views.running()
+
+    async def main() -> list[httpx.Response]:
+        server = MetricsServer(lambda: view)
+        async with serving(server) as client:
+            answers = [await client.get("/metrics")]
+            view.levels = {"info": "many"}  # type: ignore[dict-item]  # breaks on purpose
+            server.refresh()
+            answers.append(await client.get("/metrics"))
+        return answers
+
+    before, after = asyncio.run(main())
+    assert (after.status_code, after.text) == (200, before.text)
+    assert '"event":"metrics.failed"' in log.getvalue()
 
 
 async def _until(client: httpx.AsyncClient, line: str) -> str:
