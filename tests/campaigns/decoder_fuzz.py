@@ -7,7 +7,7 @@ import random
 from ampd.control.codec import RequestError, decode_request
 
 NAME = "decoder-fuzz"
-_BATCH = 500
+INPUTS = 500
 _SEEDS = (
     b'{"v":1,"id":"0123456789","command":{"op":"set","changes":{"amp.dtype":"float16"},"if_revision":3}}',
     b'{"v":1,"id":"0123456789","command":{"op":"status"}}',
@@ -32,10 +32,10 @@ _PIECES = (
 )
 
 
-def case(seed: int) -> None:
-    """Decode a batch of damaged requests."""
+def case(seed: int, inputs: int = INPUTS) -> None:
+    """Decode so many damaged requests."""
     draw = random.Random(seed)
-    for _ in range(_BATCH):
+    for _ in range(inputs):
         frame = _damage(bytearray(draw.choice(_SEEDS)), draw)
         try:
             decode_request(frame)
