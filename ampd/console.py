@@ -30,7 +30,8 @@ class Console:
         self._lined = time.monotonic()
 
     def open(self) -> None:
-        """Begin to show."""
+        """Begin to show, also what the sockets complain of."""
+        logs.adopt("ampd.control")
         log, name = self._view.config.log, self._view.name
         if self._bar is None:
             logs.configure(log.level, log.format, self._err, job=name)

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import importlib
 import os
+import resource
 import secrets
 import signal
 import sys
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 
 from ampd import failpoints
 from ampd.child import Started, Workers
-from ampd.control import endpoints
+from ampd.control import endpoints, gate
 from ampd.control.server import ControlServer
 from ampd.core.config import JobConfig
 from ampd.core.stimuli import Exit
@@ -100,7 +101,10 @@ class Daemon:
     def _answer(self, view: JobView, opened: contextlib.ExitStack) -> Shell:
         """Answer questions from now on."""
         runtime = endpoints.runtime_directory(view.name)
-        control = ControlServer.bind(runtime, boot=view.boot, group=self._config.control.group)
+        opening = gate.read(self._config.control.listen)
+        if opening is not None:
+            _take_every_file()
+        control = ControlServer.bind(runtime, boot=view.boot, group=self._config.control.group, gate=opening)
         opened.callback(control.close)
         view.endpoint = control.endpoint
         shell = Shell(Supervisor(view), control, workers=self._workers, reread=self._reread)
@@ -127,6 +131,13 @@ class Daemon:
 
     def _say(self, message: str) -> None:
         print(f"ampd: {message}", file=self._err, flush=True)
+
+
+def _take_every_file() -> None:
+    """Raise the limit of open files to what we may: each connection that begins from elsewhere holds one for a while."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(PermissionError):  # a service manager may forbid it; then its own limit holds
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _ignore_signals(loop: asyncio.AbstractEventLoop) -> None:

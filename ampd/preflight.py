@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from ampd.control import endpoints
+from ampd.control import endpoints, gate
 from ampd.core import change
 from ampd.core.config import JobConfig
 from ampd.core.spec import Slot, StageSpec, WorkloadSpec
@@ -54,6 +54,7 @@ def plan(config: JobConfig) -> Plan:
     runtime = endpoints.runtime_directory(config.job.name)
     for name in (endpoints.CONTROL, endpoints.EVENTS, endpoints.LINK):
         endpoints.socket_path(runtime, name)
+    gate.read(config.control.listen)
     return Plan(config=config, workload=workload, stages=stages)
 
 
@@ -76,7 +77,15 @@ def facts(job: Plan) -> list[tuple[str, str]]:
         ("checkpoints", f"every {config.checkpoint.every_windows} windows, {config.checkpoint.keep} kept"),
         ("metrics", f"http://{config.http.listen}/metrics"),
         ("sockets", str(endpoints.runtime_directory(config.job.name))),
+        *_remote_facts(config),
     ]
+
+
+def _remote_facts(config: JobConfig) -> list[tuple[str, str]]:
+    remote = gate.read(config.control.listen)
+    if remote is None:
+        return []
+    return [("remote", f"{remote.where.address}, events on the next port, for {', '.join(remote.names)}")]
 
 
 def _stages(config: JobConfig) -> tuple[tuple[str, StageSpec], ...]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import click
 
-from ampd.cli import ctl_complete, ctl_events, ctl_explain, ctl_hello, ctl_revisions, ctl_run
-from ampd.cli.ctl_call import Ampctl, Call, answer, pass_call
+from ampd.cli import ctl_complete, ctl_events, ctl_explain, ctl_hello, ctl_keys, ctl_revisions, ctl_run
+from ampd.cli.ctl_call import Ampctl, Call, Keys, answer, pass_call
 from ampd.cli.ctl_options import as_json_option, dry_run_option, if_revision_option, reason_option, yes_option
 
 
 @click.group(cls=Ampctl, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--job", metavar="NAME", help="The job, where several daemons run.")
 @click.option(
-    "--endpoint", metavar="E", help="Its control socket: ipc:///run/ampd/NAME/control.sock, or that path."
+    "--endpoint", metavar="E", help="Its control socket: a path, ipc://PATH, or tcp://HOST:PORT with keys."
 )
+@click.option("--server-key", metavar="K", help="For tcp: the daemon's public key, or a file with it.")
+@click.option("--key", metavar="FILE", help="For tcp: the file of your own secret key.")
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), metavar="S", help="Seconds to wait for the answer."
 )
@@ -28,17 +30,25 @@ from ampd.cli.ctl_options import as_json_option, dry_run_option, if_revision_opt
 )
 @click.pass_context
 def cli(
-    context: click.Context, job: str | None, endpoint: str | None, timeout: float | None, request_id: str
+    context: click.Context,
+    job: str | None,
+    endpoint: str | None,
+    server_key: str | None,
+    key: str | None,
+    timeout: float | None,
+    request_id: str,
 ) -> None:
     """See and change a running training job.
 
-    A single running daemon is found by itself. A change is answered after it took effect.
+    A single running daemon is found by itself. A change is answered after it took effect. AMPD_ENDPOINT,
+    AMPD_SERVER_KEY and AMPD_KEY stand for the options of those names.
 
     \b
     Examples:
       ampctl status
       ampctl set dtype=bfloat16 -m "fp16 keeps overflowing"
       ampctl --job bytegpt stats --json
+      ampctl --endpoint tcp://gpu7:5555 --server-key server.pub --key alice.key status
 
     \b
     Completion, also of keys and values (zsh_source and fish_source for those shells):
@@ -53,7 +63,7 @@ def cli(
       4 unreachable or not permitted
       130 interrupted
     """
-    context.obj = Call(job, endpoint, timeout, request_id)
+    context.obj = Call(job, endpoint, timeout, request_id, Keys(server_key, key))
 
 
 @cli.command()
@@ -215,6 +225,7 @@ for _command in (
     ctl_hello.hello,
     ctl_hello.list_,
     ctl_explain.explain,
+    ctl_keys.keys,
 ):
     cli.add_command(_command)
 

@@ -7,8 +7,10 @@ click's test runner both go through, so that what is tested is what an operator 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +18,7 @@ import click
 from ampd.errors import AmpdError, CommandError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
+    from ampd.control.keyring import Credentials
     from ampd.core.protocol import AnyCommand, Done
 
 
@@ -46,23 +49,30 @@ class Ampctl(click.Group):
 class Call:
     """Which daemon is meant, and how long to wait for it."""
 
-    def __init__(self, job: str | None, endpoint: str | None, timeout: float | None, request_id: str) -> None:
+    def __init__(
+        self, job: str | None, endpoint: str | None, timeout: float | None, request_id: str, keys: Keys
+    ) -> None:
         self._job = job
-        self._endpoint = endpoint
+        self._endpoint = endpoint or (None if job else os.environ.get("AMPD_ENDPOINT"))
         self._timeout = timeout
         self._request_id = request_id
+        self._keys = keys
 
     def ask(self, command: AnyCommand, *, seconds: float) -> Done:
         """The daemon's answer; `seconds` is the wait where the operator named none. Raises CommandError, ConfigError."""
         from ampd.control.client import Client
 
-        return Client(self.endpoint()).ask(command, self._timeout or seconds, request_id=self._request_id)
+        client = Client(*self.endpoint())
+        return client.ask(command, self._timeout or seconds, request_id=self._request_id)
 
-    def endpoint(self) -> str:
-        """The address of the daemon that is meant. Raises CommandError, ConfigError."""
+    def endpoint(self) -> tuple[str, Credentials | None]:
+        """The address of the daemon that is meant, and over TCP the keys. Raises CommandError, ConfigError."""
         from ampd.control import endpoints
 
-        return endpoints.find(self._job, self._endpoint).address
+        if self._endpoint is not None and self._endpoint.startswith("tcp://"):
+            return self._endpoint, self._keys.credentials()
+        self._keys.refuse()
+        return endpoints.find(self._job, self._endpoint).address, None
 
     def confirm(self, question: str, *, yes: bool) -> None:
         """Ask on a terminal; raises CommandError at a no. A script is taken at its word."""
@@ -70,6 +80,53 @@ class Call:
             raise CommandError(
                 "nothing was done", code="DECLINED", exit_code=ExitCode.FAILED, hint="answer y, or give --yes"
             )
+
+
+class Keys:
+    """The keys for TCP: given as options, else by AMPD_SERVER_KEY and AMPD_KEY, else those that lie with our keys."""
+
+    def __init__(self, server: str | None, own: str | None) -> None:
+        self._server = server
+        self._own = own
+
+    def refuse(self) -> None:
+        """A unix socket takes no keys; raises ConfigError where one was given on the command line."""
+        if self._server or self._own:
+            raise ConfigError(
+                "--server-key and --key are for --endpoint tcp://HOST:PORT; a unix socket takes none"
+            )
+
+    def credentials(self) -> Credentials:
+        """Both, read and checked; raises ConfigError where one is missing or not to be trusted."""
+        from ampd.control import keyring
+
+        server = self._server or os.environ.get("AMPD_SERVER_KEY") or str(self._beside("server.pub"))
+        own = self._own or os.environ.get("AMPD_KEY")
+        return keyring.Credentials(keyring.public(server), keyring.read(Path(own) if own else self._only()))
+
+    def _beside(self, name: str) -> Path:
+        from ampd.control import keyring
+
+        path = keyring.directory() / name
+        if not path.exists():
+            raise ConfigError(
+                f"TCP needs the daemon's public key, and there is no {path}",
+                hint="its operator shows it with `ampctl keys list`; give it as --server-key, or put it into that file",
+            )
+        return path
+
+    def _only(self) -> Path:
+        from ampd.control import keyring
+
+        where = keyring.directory()
+        found = keyring.clients(where)
+        if len(found) != 1:
+            names = ", ".join(path.name for path in found) or "none"
+            raise ConfigError(
+                f"TCP needs a key of your own; in {where}: {names}",
+                hint="pick one with --key FILE" if found else "make one with `ampctl keys new NAME`",
+            )
+        return found[0]
 
 
 pass_call = click.make_pass_decorator(Call)

@@ -45,7 +45,7 @@ def events(call: Call, follow: bool, since: int | None, as_json: bool) -> None:
     from ampd.control.follow import Follower
 
     try:
-        _follow(Follower(call.endpoint(), since=since), as_json=as_json)
+        _follow(Follower(*call.endpoint(), since=since), as_json=as_json)
     except KeyboardInterrupt:
         raise SystemExit(ExitCode.INTERRUPTED) from None
 

@@ -1,8 +1,8 @@
 """The asking side: one command, one final answer, or an error that says which of the few things went wrong.
 
-It never hangs, because each way of getting no answer is looked for by itself. A plain connect to the socket tells a
+It never hangs, because each way of getting no answer is looked for by itself. A plain connect to the address tells a
 dead daemon from a live one at once, where ZeroMQ would retry in silence; the socket's monitor tells being refused at
-the door, and a peer that takes the connection but does not speak; a deadline covers the rest. The distinction that
+the door, and a peer that takes the connection but does not speak (`line`); a deadline covers the rest. The distinction that
 matters to the caller is whether the request can have been carried out: until the handshake nothing has left this
 process, so then nothing was changed; after it, a missing answer means *unknown*, and the same request may be asked
 again under the same id.
@@ -11,21 +11,18 @@ again under the same id.
 from __future__ import annotations
 
 import os
-import struct
 import time
-from pathlib import Path
 
 import msgspec
 import zmq
 
-from ampd.control.endpoints import Presence, probe, unreachable
+from ampd.control import line
+from ampd.control.keyring import Credentials
+from ampd.control.line import Line
 from ampd.core.protocol import ROLE_OF, VERSION, AnyCommand, Code, Done, Refusal, Reply, Request, Role
 from ampd.errors import CommandError, ExitCode
 
 _EXIT_CODES = {Code.CONFLICT: ExitCode.CONFLICT, Code.FORBIDDEN: ExitCode.UNREACHABLE}
-_REFUSED_AT_DOOR = zmq.EVENT_HANDSHAKE_FAILED_AUTH
-_NOT_OURS = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-_WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | _REFUSED_AT_DOOR | _NOT_OURS | zmq.EVENT_DISCONNECTED
 
 
 def new_request_id() -> str:
@@ -37,22 +34,20 @@ def new_request_id() -> str:
 
 
 class Client:
-    """A connection for one command at a time; `endpoint` is an ipc:// address. One thread only."""
+    """A connection for one command at a time, to an ipc:// or tcp:// address. One thread only."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint = endpoint
-        self._path = Path(endpoint.removeprefix("ipc://"))
+    def __init__(self, endpoint: str, credentials: Credentials | None = None) -> None:
+        self._line = line.to(endpoint, credentials)
 
     def ask(self, command: AnyCommand, timeout: float, *, request_id: str = "") -> Done:
         """The answer to a command within `timeout` seconds; raises CommandError for anything else.
 
         `request_id` is that of an earlier attempt, to be told what became of it instead of doing it twice.
         """
-        presence = probe(self._path)
-        if presence is not Presence.LISTENING:
-            raise unreachable(self._path, presence)
+        deadline = time.monotonic() + timeout
+        address = self._line.reach(timeout)
         request = Request(v=VERSION, id=request_id or new_request_id(), command=command)
-        reply = _Call(self._endpoint, request, timeout).answer()
+        reply = _Call(self._line, request, timeout).answer(address, deadline)
         if isinstance(reply, Refusal):
             raise _refused(reply)
         return reply
@@ -61,28 +56,28 @@ class Client:
 class _Call:
     """One request on its own context, which is gone when the answer is there."""
 
-    def __init__(self, endpoint: str, request: Request, timeout: float) -> None:
-        self._endpoint = endpoint
+    def __init__(self, line: Line, request: Request, timeout: float) -> None:
+        self._line = line
         self._request = request
         self._timeout = timeout
         self._is_admitted = False
 
-    def answer(self) -> Reply:
+    def answer(self, address: str, deadline: float) -> Reply:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             socket = context.socket(zmq.DEALER)
-            monitor = _watch(context, socket)
-            socket.connect(self._endpoint)
+            monitor = line.watch(context, socket)
+            self._line.prepare(socket)
+            socket.connect(address)
             socket.send(msgspec.json.encode(self._request))
-            return self._wait(socket, monitor)
+            return self._wait(socket, monitor, deadline)
         finally:
             context.destroy(linger=0)
 
-    def _wait(self, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes]) -> Reply:
+    def _wait(self, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes], deadline: float) -> Reply:
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
         poller.register(monitor, zmq.POLLIN)
-        deadline = time.monotonic() + self._timeout
         while (left := deadline - time.monotonic()) > 0:
             ready = dict(poller.poll(max(1, round(1000 * left))))
             if socket in ready:  # before the monitor: a daemon that stops answers first and leaves then
@@ -90,7 +85,7 @@ class _Call:
                 if reply is not None:
                     return reply
             elif monitor in ready:
-                self._notice(struct.unpack("=hi", monitor.recv_multipart()[0])[0])
+                self._notice(*line.noticed(monitor))
         raise self._late()
 
     def _read(self, frame: bytes) -> Reply | None:
@@ -104,30 +99,19 @@ class _Call:
             ) from None  # fmt: skip
         return reply if reply.id in (self._request.id, "") else None
 
-    def _notice(self, event: int) -> None:
+    def _notice(self, event: int, value: int) -> None:
         """Take in what the monitor saw; raises CommandError where no answer can come any more."""
-        if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+        if event == line.ADMITTED:
             self._is_admitted = True
-        elif event == _REFUSED_AT_DOOR:
-            raise CommandError(
-                f"the daemon refuses this user at {self._endpoint}", code="FORBIDDEN", exit_code=ExitCode.UNREACHABLE,
-                hint="run as the daemon's user, or have [control] group name a group of yours",
-            )  # fmt: skip
-        elif event & _NOT_OURS:
-            raise self._mute("speaks something else than ampd's protocol")
+        elif event != line.LEFT:
+            raise self._line.failure(event, value)
         elif self._is_admitted:
             raise self._gone()
 
     def _late(self) -> CommandError:
         if not self._is_admitted:
-            return self._mute(f"did not speak within {self._timeout:g} s")
+            return line.mute(self._line, f"did not speak within {self._timeout:g} s")
         return self._unknown(f"no answer within {self._timeout:g} s")
-
-    def _mute(self, what: str) -> CommandError:
-        return CommandError(
-            f"what listens at {self._endpoint} {what}; nothing was sent to it", code="UNREACHABLE",
-            exit_code=ExitCode.UNREACHABLE, hint="the daemon may be stopped or overloaded; look at its log",
-        )  # fmt: skip
 
     def _gone(self) -> CommandError:
         if ROLE_OF[type(self._request.command)] is Role.VIEW:
@@ -141,14 +125,6 @@ class _Call:
             f"{what}: the outcome is unknown", code="TIMED_OUT", exit_code=ExitCode.TIMED_OUT,
             hint=f"ask again, which does nothing twice: the same command with --request-id {self._request.id}",
         )  # fmt: skip
-
-
-def _watch(context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
-    address = f"inproc://monitor-{id(socket)}"
-    socket.monitor(address, _WATCHED)
-    monitor = context.socket(zmq.PAIR)
-    monitor.connect(address)
-    return monitor
 
 
 def _refused(refusal: Refusal) -> CommandError:

@@ -180,8 +180,8 @@ def _named(endpoint: str) -> Endpoint:
     scheme, found, rest = endpoint.partition("://")
     if found and scheme != "ipc":
         raise ConfigError(
-            f"--endpoint {endpoint}: {scheme} is not served; expected a unix socket",
-            hint="for example --endpoint ipc:///run/ampd/JOB/control.sock",
+            f"--endpoint {endpoint}: {scheme} is not served; expected a unix socket or tcp",
+            hint="for example --endpoint ipc:///run/ampd/JOB/control.sock or --endpoint tcp://HOST:5555",
         )
     path = Path(rest if found else endpoint)
     path = path / CONTROL if path.is_dir() else path

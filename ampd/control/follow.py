@@ -6,20 +6,20 @@ hole asks for the missing ones over the control socket; what the daemon no longe
 was started again as `NewBoot`, because the numbers then begin anew. So whoever reads this sees every event once, in
 order, or is told which are missing.
 
-The follower outlives its daemon: ZeroMQ connects again by itself, to the same path.
+The follower outlives its daemon: ZeroMQ connects again by itself, to the same address.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import zmq
 
-from ampd.control import codec
+from ampd.control import codec, line
 from ampd.control.client import Client
-from ampd.control.endpoints import EVENTS, Presence, probe
+from ampd.control.endpoints import Presence
+from ampd.control.keyring import Credentials
 from ampd.core.protocol import Code, Done, Event, Events, Heartbeat
 from ampd.errors import CommandError
 
@@ -58,9 +58,11 @@ Told = Event | Lost | NewBoot | Silent
 class Follower:
     """Everything that a daemon tells, from now on or after event `since`; one thread only."""
 
-    def __init__(self, endpoint: str, *, since: int | None = None) -> None:
-        self._path = Path(endpoint.removeprefix("ipc://"))
-        self._client = Client(endpoint)
+    def __init__(
+        self, endpoint: str, credentials: Credentials | None = None, *, since: int | None = None
+    ) -> None:
+        self._line = line.to(endpoint, credentials)
+        self._client = Client(endpoint, credentials)
         self._since = since
         self._boot = ""
         self._last = 0
@@ -70,18 +72,39 @@ class Follower:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             socket = context.socket(zmq.SUB)
+            monitor = line.watch(context, socket)
             socket.subscribe(b"")
-            socket.connect(f"ipc://{self._path.parent / EVENTS}")
-            is_silent = False
-            while True:
-                if socket.poll(round(1000 * SILENCE_SECONDS)):
-                    is_silent = False
-                    yield from self.take(codec.decode_told(socket.recv_multipart()))
-                elif not is_silent:
-                    is_silent = True
-                    yield Silent(presence=probe(self._path))
+            self._line.prepare(socket)
+            socket.connect(self._line.events())
+            poller = zmq.Poller()
+            poller.register(socket, zmq.POLLIN)
+            poller.register(monitor, zmq.POLLIN)
+            yield from self._listen(socket, monitor, poller)
         finally:
             context.destroy(linger=0)
+
+    def _listen(
+        self, socket: zmq.Socket[bytes], monitor: zmq.Socket[bytes], poller: zmq.Poller
+    ) -> Iterator[Told]:
+        is_silent = False
+        while True:
+            ready = dict(poller.poll(round(1000 * SILENCE_SECONDS)))
+            if monitor in ready:
+                self._notice(*line.noticed(monitor))
+            if socket in ready:
+                is_silent = False
+                yield from self.take(codec.decode_told(socket.recv_multipart()))
+            elif not ready and not is_silent:
+                is_silent = True
+                yield Silent(presence=self._line.presence())
+
+    def _notice(self, event: int, value: int) -> None:
+        """Raise CommandError where the door is closed to us; anything else may mend itself while ZeroMQ tries again.
+
+        Over TCP being cut off in the first handshake is a wrong key. Later it is a daemon that ends.
+        """
+        if event == line.REFUSED or (event == line.CUT and not self._boot and self._line.is_keyed):
+            raise self._line.failure(event, value)
 
     def take(self, told: Event | Heartbeat) -> Iterator[Told]:
         """What one message tells; asks for what is missing before it."""

@@ -8,6 +8,10 @@ No call waits for a peer. A reply to one that has left, or that reads nothing, i
 same id. Events are dropped for a slow subscriber, which sees the hole in their numbers, or in the number of the last
 event that each new subscriber is told at once, and all of them every second. The context is our own, not
 libzmq's global one, because a context has one door (`zap`), and two servers in a process need two.
+
+TCP, where the job file asks for it, is a second bind of the same two sockets: libzmq copies options at the bind, so
+that whoever comes by TCP meets CURVE and a short patience, and local peers meet neither. It has an I/O thread of its
+own: whoever floods the port keeps that thread busy with handshakes, and local peers do not notice.
 """
 
 from __future__ import annotations
@@ -23,8 +27,9 @@ from typing import Any
 import msgspec
 import zmq
 
-from ampd.control import codec, zap
+from ampd.control import codec, tcp, zap
 from ampd.control.endpoints import CONTROL, EVENTS
+from ampd.control.gate import Gate
 from ampd.control.pump import Pump
 from ampd.control.sockets import Claim, claim
 from ampd.core.protocol import (
@@ -46,7 +51,11 @@ _QUEUED_REQUESTS = 100  # per peer, inside libzmq; then the peer's own send wait
 _QUEUED_REPLIES = 1000  # per peer; then replies to it are dropped
 _QUEUED_EVENTS = 10000  # per subscriber; then events are dropped for it
 _LAST_WORDS_MILLISECONDS = 250  # what close waits at most for a peer that does not read
-_HANDSHAKE_MILLISECONDS = 10000  # for a peer that connects and says nothing
+_HANDSHAKE_MILLISECONDS = 10000  # for a local peer that connects and says nothing
+_REMOTE_HANDSHAKE_MILLISECONDS = 3000  # for one from anywhere, which holds a file descriptor so long
+_REMOTE_HEARTBEAT_MILLISECONDS = 10000  # so that a peer whose machine is gone is noticed, and its place freed
+_REMOTE_SILENCE_MILLISECONDS = 30000
+_LOCAL_THREAD, _REMOTE_THREAD = 1, 2  # masks of libzmq's I/O threads
 _BEAT_SECONDS = 1.0
 _SUBSCRIBES = b"\x01"  # how a message of XPUB begins that tells of a subscription
 
@@ -65,12 +74,15 @@ Handle = Callable[[Peer, Request], None]
 class ControlServer:
     """The sockets of a daemon, from `bind` to `close`; the event loop's thread only."""
 
-    def __init__(self, claimed: Claim, boot: str, group: str) -> None:
+    def __init__(self, claimed: Claim, boot: str, group: str, gate: Gate | None) -> None:
         self.endpoint = f"ipc://{claimed.directory / CONTROL}"
+        self.remote = ""
         self._claim = claimed
         self._boot = boot
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._door = zap.Door(self._context, functools.partial(zap.role_of, group=group))
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2 if gate else 1)
+        self._gate = gate
+        find = gate.allowed.find if gate else zap.no_keys
+        self._door = zap.Door(self._context, functools.partial(zap.role_of, group=group), find)
         self._router = self._context.socket(zmq.ROUTER)
         self._publisher = self._context.socket(zmq.XPUB)
         self._requests = Pump(self._router, self._receive)
@@ -80,10 +92,10 @@ class ControlServer:
         self._closed = asyncio.Event()
 
     @classmethod
-    def bind(cls, directory: Path, *, boot: str, group: str = "") -> ControlServer:
+    def bind(cls, directory: Path, *, boot: str, group: str = "", gate: Gate | None = None) -> ControlServer:
         """Listen in `directory`; raises JobConflictError where a daemon has it, ConfigError where it cannot be used."""
         claimed = claim(directory, group=group)
-        server = cls(claimed, boot, group)
+        server = cls(claimed, boot, group, gate)
         try:
             server._listen()
         except BaseException:
@@ -155,9 +167,25 @@ class ControlServer:
         for socket, name in ((self._router, CONTROL), (self._publisher, EVENTS)):
             socket.zap_domain = zap.DOMAIN
             socket.handshake_ivl = _HANDSHAKE_MILLISECONDS
+            socket.affinity = _LOCAL_THREAD
             listener = self._claim.listen(name, shared=True)
             socket.use_fd = listener.detach()
             socket.bind(f"ipc://{self._claim.directory / name}")
+        if self._gate is not None:
+            self._listen_remotely(self._gate)
+
+    def _listen_remotely(self, gate: Gate) -> None:
+        where, *listeners = tcp.listen(gate.where)
+        self.remote = where.address
+        for socket, listener in zip((self._router, self._publisher), listeners, strict=True):
+            socket.curve_server = 1
+            socket.curve_secretkey = gate.own.secret.encode()
+            socket.handshake_ivl = _REMOTE_HANDSHAKE_MILLISECONDS
+            socket.heartbeat_ivl = _REMOTE_HEARTBEAT_MILLISECONDS
+            socket.heartbeat_timeout = _REMOTE_SILENCE_MILLISECONDS
+            socket.affinity = _REMOTE_THREAD
+            socket.use_fd = listener.detach()
+            socket.bind("tcp://127.0.0.1:*")  # libzmq takes the address from the socket that it is given
 
     def _receive(self, frames: list[zmq.Frame]) -> None:
         identity, *parts = frames

@@ -205,6 +205,13 @@ class ControlSection(Section, frozen=True, kw_only=True):
     group: Annotated[
         str, fixed("Unix group whose members may look (role view); empty for the owner only.")
     ] = ""
+    listen: Annotated[
+        str,
+        fixed(
+            "TCP address for commands, with events on the next port; needs keys (`ampctl keys`). Empty for none.",
+            pattern=r"^$|^tcp://(\[[^\s\]]+\]|[^\s\[\]:/*]+):\d{1,5}$",
+        ),
+    ] = ""
 
 
 class LogSection(Section, frozen=True, kw_only=True):

@@ -58,8 +58,8 @@ RESULTS: dict[type[protocol.Command], dict[str, Any]] = {
 
 OPERATION_OF = {"overlay show": "overlay", "overlay drop": "overlay-drop"}
 """Where the words of ampctl are not the operation's own."""
-HERE_ALONE = {"list", "overlay", "explain"}
-"""Words of ampctl that ask no daemon for an operation of their name: groups, and what looks at all daemons."""
+HERE_ALONE = {"list", "overlay", "explain", "keys", "keys new", "keys allow", "keys remove", "keys list"}
+"""Words of ampctl that ask no daemon for an operation of their name: groups, files, and what looks at all daemons."""
 
 
 def script(request: Request) -> Done:
@@ -268,7 +268,8 @@ def test_a_timeout_can_be_asked_again(serve: Serve) -> None:
         ("inject overflow --windows 0", "0 is not in the range"),
         ("set a=1 --if-revision x", "'x' is not a valid integer"),
         ("--timeout 0 status", "0.0 is not in the range"),
-        ("--endpoint tcp://h:1 status", "tcp is not served"),
+        ("--endpoint http://h:1 status", "http is not served"),
+        ("--endpoint tcp://h --server-key x --key y status", "neither a public key"),
     ],
 )
 def test_a_wrong_command_line_is_exit_2(line: str, said: str, serve: Serve) -> None:

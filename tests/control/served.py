@@ -13,6 +13,9 @@ from typing import Any, Self, TypeVar
 import msgspec
 import zmq
 
+from ampd.control import line
+from ampd.control.gate import Gate
+from ampd.control.keyring import Credentials
 from ampd.control.server import ControlServer, Peer
 from ampd.core.protocol import Done, Event, Refusal, Reply, Request
 
@@ -74,10 +77,11 @@ class Served:
         group: str = "",
         kind: type[ControlServer] = ControlServer,
         boot: str = BOOT,
+        gate: Gate | None = None,
     ) -> None:
         self.requests: queue.SimpleQueue[tuple[Peer, Request]] = queue.SimpleQueue()
         self.loop = LoopThread()
-        self.server = kind.bind(directory, boot=boot, group=group)
+        self.server = kind.bind(directory, boot=boot, group=group, gate=gate)
         self._script = script
 
     def __enter__(self) -> Self:
@@ -96,6 +100,10 @@ class Served:
     def endpoint(self) -> str:
         return self.server.endpoint
 
+    @property
+    def remote(self) -> str:
+        return self.server.remote
+
     def publish(self, event: Event) -> None:
         self.loop.call(self.server.publish, event)
 
@@ -109,9 +117,12 @@ class Served:
 class Dealer:
     """A bare client: frames out, replies in."""
 
-    def __init__(self, endpoint: str, kind: int = zmq.DEALER) -> None:
+    def __init__(
+        self, endpoint: str, kind: int = zmq.DEALER, *, credentials: Credentials | None = None
+    ) -> None:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.socket = self._context.socket(kind)
+        line.to(endpoint, credentials).prepare(self.socket)
         self.socket.rcvtimeo = round(1000 * DEADLINE_SECONDS)
         self.socket.connect(endpoint)
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ampd.control.follow import Follower, Told
+from ampd.control.gate import Gate
 from ampd.control.server import ControlServer
 from ampd.core import past
 from ampd.core.objections import Objection
@@ -33,17 +34,25 @@ class Teller:
     """A control server in `directory` that keeps `kept` events and loses a share of those it sends."""
 
     def __init__(
-        self, directory: Path, *, boot: str = "boot-1", losing: float = 0.0, kept: int = 100, seed: int = 0
+        self,
+        directory: Path,
+        *,
+        boot: str = "boot-1",
+        losing: float = 0.0,
+        kept: int = 100,
+        seed: int = 0,
+        gate: Gate | None = None,
     ) -> None:
         self.boot = boot
         self.ring = Ring(kept)
         self.asked = 0
         self._lock = threading.Lock()
-        self._served = Served(directory, self._answer, kind=LossyServer, boot=boot)
+        self._served = Served(directory, self._answer, kind=LossyServer, boot=boot, gate=gate)
         server = self._served.server
         assert isinstance(server, LossyServer)
         server.losing, server.draw = losing, random.Random(seed)
         self.endpoint = server.endpoint
+        self.remote = server.remote
 
     def __enter__(self) -> Self:
         self._served.__enter__()

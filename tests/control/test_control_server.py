@@ -17,7 +17,7 @@ import zmq
 from ampd.control import zap
 from ampd.control.server import ControlServer, Peer
 from ampd.core import protocol
-from ampd.core.protocol import MAX_REQUEST_BYTES, ROLE_OF, Code, Done, Event, Request, Role
+from ampd.core.protocol import MAX_REQUEST_BYTES, Code, Done, Event, Request, Role
 from ampd.errors import ConfigError, JobConflictError
 from tests.control.served import BOOT, DEADLINE_SECONDS, Dealer, Served, done
 
@@ -242,29 +242,6 @@ def test_a_peer_that_skips_the_door_gets_nothing(stream: bytes, directory: Path)
                 while raw.recv(4096):
                     pass
         assert served.requests.empty()
-
-
-@pytest.mark.parametrize(("command", "needed"), ROLE_OF.items())
-@pytest.mark.parametrize("role", Role)
-def test_every_role_for_every_command(
-    role: Role,
-    command: type[protocol.Command],
-    needed: Role,
-    directory: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A command needs its role: who has less is told FORBIDDEN and no handler hears of it."""
-    monkeypatch.setattr(zap, "role_of", lambda _uid, _gid, **_: role)
-    fields = {"changes": {"a": "1"}, "name": "ultra", "fault": "overflow"}
-    given = {name: fields[name] for name in command.__struct_fields__ if name in fields}
-    frame = json.dumps({"v": 1, "id": ID, "command": {"op": command.__struct_config__.tag, **given}}).encode()
-
-    with Served(directory) as served, Dealer(served.endpoint) as dealer:
-        reply = dealer.ask(frame)
-        is_heard = not served.requests.empty()
-
-    assert is_heard == isinstance(reply, Done) == (role >= needed)
-    assert isinstance(reply, Done) or reply.code == Code.FORBIDDEN
 
 
 @as_root

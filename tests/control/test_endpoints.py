@@ -201,7 +201,7 @@ def test_a_missing_endpoint_is_exit_3(root: Path) -> None:
     assert caught.value.exit_code is ExitCode.NOT_RUNNING
 
 
-def test_tcp_is_refused_by_name(root: Path) -> None:
-    """Only unix sockets are served, and the error shows the form."""
-    with pytest.raises(ConfigError, match="tcp is not served"):
-        endpoints.find(None, "tcp://127.0.0.1:5555")
+def test_another_transport_is_refused_by_name(root: Path) -> None:
+    """Only unix sockets and TCP are served, and the error shows their forms."""
+    with pytest.raises(ConfigError, match="http is not served; expected a unix socket or tcp"):
+        endpoints.find(None, "http://127.0.0.1:5555")

@@ -37,6 +37,7 @@ REFUSED = [
     ("checkpoint", "every_windows", 0), ("checkpoint", "keep", 1), ("evaluate", "every_windows", -1),
     ("device", "type", "tpu"), ("device", "threads", -1), ("restart", "max_restarts", -1),
     ("restart", "backoff_seconds", 3601.0), ("restart", "save_budget_seconds", 0.0), ("http", "listen", "9647"),
+    ("control", "listen", "0.0.0.0:5555"), ("control", "listen", "tcp://*:5555"), ("control", "listen", "tcp://h"),
     ("log", "level", "loud"), ("log", "interval_seconds", 0.0), ("log", "format", "xml"), ("inject", "allowed", "no"),
 ]  # fmt: skip
 
@@ -45,6 +46,7 @@ ACCEPTED = [
     ("amp", "min_scale", 2.0**-30), ("amp", "ladder", ["retry", "bfloat16", "float32"]),
     ("amp", "max_fp32_fallbacks", 0), ("optim", "weight_decay", 0), ("optim", "betas", [0, 0.999]),
     ("optim", "min_lr_ratio", 1.0), ("clip", "max_norm", 1e-6), ("checkpoint", "keep", 2), ("http", "listen", "[::1]:0"),
+    ("control", "listen", "tcp://0.0.0.0:5555"), ("control", "listen", "tcp://[::]:5555"), ("control", "listen", ""),
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from ampd import preflight
 from ampd.errors import ConfigError, PluginError
+from tests.control.keyed import keyed
 from tests.core.bench import job_config
 
 FULL = ("stats", "clip", "fallback", "scaler", "autocast")
@@ -89,3 +90,16 @@ def test_a_word_is_checked_like_the_file(home: Path, words: dict[str, str], mess
 
     with pytest.raises(ConfigError, match=message):
         preflight.read(home / "job.toml", words)
+
+
+def test_a_remote_job_says_who_may_come_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Address and names are among the facts; without keys the plan is refused before anything is made."""
+    monkeypatch.setenv("AMPD_KEYS_DIR", str(home / "keys"))
+    config = job_config(control__listen="tcp://127.0.0.1:5555")
+    with pytest.raises(ConfigError, match="TCP needs a key of the daemon"):
+        preflight.plan(config)
+
+    keyed(home / "keys")
+    facts = dict(preflight.facts(preflight.plan(config)))
+
+    assert facts["remote"] == "tcp://127.0.0.1:5555, events on the next port, for wall, alice, boss"
