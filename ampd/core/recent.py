@@ -17,6 +17,7 @@ MOST = 16
 FOLDED = frozenset(
     {
         "window.fell_back",
+        "fallbacks.reached_limit",
         "window.skipped",
         "window.quarantined",
         "scale.moved",
@@ -24,7 +25,7 @@ FOLDED = frozenset(
         "job.evaluated",
     }
 )
-"""The events that come with windows: with every one, or at an interval."""
+"""The events that come with windows: with every one, at an interval, or in every epoch of a bad run."""
 _LONG = frozenset({"config", "capability", "choice", "request_id"})
 """Fields that are for programs: a whole job file is not shown in a line."""
 

@@ -30,6 +30,15 @@ def test_a_storm_is_one_line_with_a_count() -> None:
     assert recent.lines[-1].event.seq == 1001
 
 
+def test_a_limit_that_every_epoch_passes_is_one_line() -> None:
+    """A bad night has an epoch every few minutes; what happened besides must not drown in them."""
+    recent = Recent()
+    for seq in range(100):
+        recent.add(event(seq, "config.applied" if seq == 50 else "fallbacks.reached_limit"), "warning")
+
+    assert names(recent) == [("config.applied", 1), ("fallbacks.reached_limit", 99)]
+
+
 def test_only_the_last_lines_are_kept() -> None:
     """Memory is bounded, and so is the answer to `ampctl status`."""
     recent = Recent()
