@@ -128,6 +128,9 @@ def _judge_grid(panels: list[dict[str, Any]]) -> Iterator[str]:
         place = panel["gridPos"]
         if place["x"] < 0 or place["w"] < 1 or place["x"] + place["w"] > model.COLUMNS:
             yield f"{panel['title']}: reaches beyond the grid's {model.COLUMNS} columns"
+    for y in sorted({panel["gridPos"]["y"] for panel in panels}):
+        if sum(panel["gridPos"]["w"] for panel in panels if panel["gridPos"]["y"] == y) < model.COLUMNS:
+            yield f"a hole in the grid in the row at {y}"
     for a, b in itertools.combinations(panels, 2):
         if _overlap(a["gridPos"], b["gridPos"]):
             yield f"{a['title']} overlaps {b['title']}"
@@ -157,7 +160,7 @@ def _judge_panel(panel: dict[str, Any]) -> Iterator[str]:
         yield from (
             f"does not say that it shows {name}"
             for name in names_in(target["expr"])
-            if name not in panel["description"]
+            if name.removesuffix("_bucket") not in panel["description"]
         )
 
 
@@ -177,6 +180,8 @@ def _judge_target(target: dict[str, Any], panel: dict[str, Any]) -> Iterator[str
         yield "its series have no name"
     if panel["type"] == "table" and (target["format"] != "table" or not target["instant"]):
         yield "a table shows instant queries as tables"
+    if panel["type"] == "heatmap" and (target["format"] != "heatmap" or "by (le)" not in target["expr"]):
+        yield "heat is drawn from the buckets of one histogram, as a heat map"
     if panel["type"] == "timeseries" and "$__range]" in target["expr"]:
         yield "a curve of the whole period; use $__rate_interval"
     yield from _judge_query(target)
@@ -192,7 +197,8 @@ def _judge_query(asks: dict[str, Any]) -> Iterator[str]:
     selectors = [selector for _name, selector in _SELECTOR.findall(expr)]
     if not selectors or any("$job" not in s or "$instance" not in s for s in selectors):
         yield "a selector without $job and $instance"
-    counters = {family.name for family in FAMILIES if family.kind is Kind.COUNTER}
+    growing = (family for family in FAMILIES if family.kind in (Kind.COUNTER, Kind.HISTOGRAM))
+    counters = {name for family in growing for name in family.series}
     yield from (f"{n} only grows; rate it" for n in _NOT_RATED.findall(expr) if n in counters)
     if any(not _is_guarded(expr[found.end() :]) for found in _DIVISOR.finditer(expr)):
         yield "divides by what may be 0; compare the divisor with > 0"

@@ -40,11 +40,11 @@ def fleet() -> dict[str, Any]:
 def _now() -> Section:
     some_bad = ((None, OK), (1, BAD))
     return Section("Now", [
-        stat("Daemons that answer", "Of those that are scraped. up", (f"sum({_UP})", "answer"), "none"),
-        stat("Daemons that do not", "Scraped without an answer: gone, or the host is. up", (f"count({_UP} == 0) or vector(0)", "silent"),
+        stat("Daemons answering", "Of those that are scraped. up", (f"sum({_UP})", "answer"), "none"),
+        stat("Daemons silent", "Scraped without an answer: gone, or the host is. up", (f"count({_UP} == 0) or vector(0)", "silent"),
              "none", steps=some_bad),
         stat("Jobs running", "ampd_job_state", (f"sum({_RUNNING})", "running"), "none"),
-        stat("Jobs that are not well", "Failed, or being started again. ampd_job_state", (f"sum({_UNWELL})", "not well"), "none",
+        stat("Jobs not well", "Failed, or being started again. ampd_job_state", (f"sum({_UNWELL})", "not well"), "none",
              steps=some_bad),
         stat("Alerts", "Alerts of ampd that are firing. ALERTS", (f"count({q.ALERTS}) or vector(0)", "firing"), "none",
              steps=some_bad),
@@ -91,7 +91,7 @@ def _roll() -> Draft:
             Column(name="Restarts", expr=_row(q.in_period("ampd_worker_restarts_total")), unit="none",
                    steps=((None, OK), (1, WARN))),
         ],
-        width=24, height=9,
+        width=24, height=7,
     )  # fmt: skip
 
 
@@ -122,6 +122,14 @@ def _daemons() -> Section:
                 [(f"sum by (op) ({q.rate('ampd_control_requests_total')}) > 0", "{{op}}")], "ops", width=6),
         stacked("Refusals", "Requests refused a second, by code. ampd_control_refusals_total",
                 [(f"sum by (code) ({q.rate('ampd_control_refusals_total')}) > 0", "{{code}}")], "ops", width=6),
+        stacked("Events", "What the daemons told, a second, by how severe it is; `ampctl events` has the words. ampd_events_total",
+                [(f"sum by (level) ({q.rate('ampd_events_total')}) > 0", "{{level}}")], "ops", width=6),
+        series("Silence of ranks", "Time since a rank last said anything: a hung one climbs. ampd_worker_heartbeat_timestamp_seconds",
+               [(f"time() - {q.now('ampd_worker_heartbeat_timestamp_seconds')}", "rank {{rank}} {{instance}}")], "s", width=6,
+               defaults={"min": 0}),
+        series("Cost of telemetry", "Share of a core that a daemon spends on building and sending its metrics. "
+               "ampd_telemetry_seconds_total", [(q.rate("ampd_telemetry_seconds_total"), "{{work}} {{instance}}")], "percentunit",
+               width=12, defaults={"min": 0}),
         series("Readings left out", "What the metrics page of a daemon does not show, because it is not finite or there are too many. "
                "ampd_telemetry_readings_left_out",
                [(q.now("ampd_telemetry_readings_left_out"), "{{reason}} {{instance}}")], "none", width=6, defaults={"min": 0}),
@@ -132,5 +140,5 @@ def _daemons() -> Section:
             Column(name="torch", label="torch_version"), Column(name="Python", label="python_version"),
             Column(name="Device", label="accelerator"),
             Column(expr=f"{versions}({q.now('ampd_build_info')})"),
-        ], width=24, height=6),
+        ], width=24, height=5),
     ])  # fmt: skip

@@ -2,7 +2,8 @@
 
 The same on each, so that a reader who follows a link finds the same job, the same hour and the same marks. Marks are
 made from metrics and not written by the daemon into Grafana: they are there for every hour that Prometheus still has,
-also for a Grafana that was set up later, and the daemon needs no key of anybody's.
+also for a Grafana that was set up later, and the daemon needs no key of anybody's. Those that come in swarms (checkpoints,
+fallbacks) are off until somebody switches them on at the top.
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ def _annotations() -> list[Any]:
         Annotation(name="Worker restarts", expr=f"{q.increase('ampd_worker_restarts_total')} > 0", icon_color="red",
                    title_format="the worker of {{instance}} was started again: {{reason}}"),
         Annotation(name="Fallbacks above 2 %", expr=f"{q.per_window('ampd_fp32_fallbacks_total')} > 0.02",
-                   icon_color="orange", title_format="windows of {{instance}} fall back to float32"),
+                   icon_color="orange", title_format="windows of {{instance}} fall back to float32", enable=False),
         Annotation(name="Fallback limit passed", expr=f"{q.increase('ampd_fallback_limit_reached_total')} > 0",
-                   icon_color="purple", title_format="{{instance}} passed amp.max_fp32_fallbacks in this epoch"),
+                   icon_color="purple", title_format="{{instance}} passed amp.max_fp32_fallbacks in this epoch", enable=False),
         Annotation(name="Alerts", expr=q.ALERTS, icon_color="dark-red", title_format="{{alertname}} on {{instance}}"),
         Annotation(name="Checkpoints", expr=f"{q.increase('ampd_checkpoints_total')} > 0", icon_color="green",
                    title_format="{{instance}} saved a checkpoint", enable=False),

@@ -14,11 +14,11 @@ import msgspec
 SCHEMA_VERSION = 41
 COLUMNS = 24
 
-PanelType = Literal["stat", "timeseries", "state-timeline", "bargauge", "table"]
+PanelType = Literal["stat", "timeseries", "state-timeline", "bargauge", "table", "heatmap"]
 Unit = Literal[
     "none", "short", "s", "bytes", "percentunit", "ops", "dateTimeFromNow", "sci", "bool_yes_no", "locale"
 ]
-Format = Literal["time_series", "table"]
+Format = Literal["time_series", "table", "heatmap"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

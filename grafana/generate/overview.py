@@ -52,7 +52,7 @@ def _learning() -> Section:
                [(q.now("ampd_grad_norm"), "{{instance}}")], width=6,
                custom={"scaleDistribution": {"type": "log", "log": 10}}),
         series("Learning rate", "Of the last window. ampd_learning_rate",
-               [(q.now("ampd_learning_rate"), "{{instance}}")], "sci", width=6),
+               [(f"{q.now('ampd_learning_rate')} > 0", "{{instance}}")], "sci", width=6),
     ])  # fmt: skip
 
 

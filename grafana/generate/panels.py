@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from grafana.generate.model import COLUMNS, GridPos, Panel, PanelType, Target, Unit
+from grafana.generate.model import COLUMNS, Format, GridPos, Panel, PanelType, Target, Unit
 
 JOB = 'job=~"$job", instance=~"$instance"'
 """The selector that every query carries."""
 
 Query = tuple[str, str]
 """PromQL, and the legend of its series."""
+
+_FORMATS: Mapping[PanelType, Format] = {"table": "table", "heatmap": "heatmap"}
 
 OK, WARN, BAD, CALM = "green", "orange", "red", "blue"
 
@@ -142,6 +144,24 @@ def _timeline(title: str, description: str, query: Query, **more: Any) -> Draft:
     )
 
 
+def heat(title: str, description: str, expr: str, unit: Unit, **more: Any) -> Draft:
+    """A histogram over time: `expr` gives its cumulative buckets, one series for each `le`."""
+    options = {
+        "calculate": False, "cellGap": 1, "yAxis": {"unit": unit, "axisPlacement": "left"},
+        "color": {"mode": "scheme", "scheme": "Blues", "steps": 64, "exponent": 0.5, "reverse": False},
+        "tooltip": {"mode": "single", "yHistogram": True}, "legend": {"show": False}, "rowsFrame": {"layout": "auto"},
+    }  # fmt: skip
+    return Draft(
+        **more,
+        type="heatmap",
+        title=title,
+        description=description,
+        queries=[(expr, "{{le}}")],
+        unit=unit,
+        options=options,
+    )
+
+
 def bars(title: str, description: str, queries: Sequence[Query], unit: Unit = "short", **more: Any) -> Draft:
     """A bar for each series, as long as its value now: for parts of a whole and for a few ranks."""
     options = {
@@ -149,14 +169,14 @@ def bars(title: str, description: str, queries: Sequence[Query], unit: Unit = "s
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
     }  # fmt: skip
     return Draft(
-        **more,
         type="bargauge",
         title=title,
         description=description,
         queries=queries,
         unit=unit,
         options=options,
-        defaults={"min": 0},
+        defaults={"min": 0} | more.pop("defaults", {}),
+        **more,
     )
 
 
@@ -247,14 +267,16 @@ def _placed(draft: Draft, number: int, x: int, y: int) -> Panel:
 
 def _target(draft: Draft, index: int) -> Target:
     expr, legend = draft.queries[index]
-    is_table = draft.type == "table"
+    # A word or a figure of now must not be followed by every one that held in the period.
+    shows_now = draft.type == "stat" and draft.options["graphMode"] == "none"
+    is_instant = shows_now or draft.type in ("table", "bargauge")
     return Target(
         ref_id=_ref(index),
         expr=expr,
         legend_format=legend,
-        format="table" if is_table else "time_series",
-        instant=is_table or draft.type == "bargauge",
-        range=not is_table and draft.type != "bargauge",
+        format=_FORMATS.get(draft.type, "time_series"),
+        instant=is_instant,
+        range=not is_instant,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from grafana.generate import queries as q
 from grafana.generate.frame import dashboard
-from grafana.generate.panels import BAD, OK, WARN, Section, bars, series, stacked, stat
+from grafana.generate.panels import BAD, OK, WARN, Section, bars, heat, series, stacked, stat
 
 _WASTE = ((None, OK), (0.1, WARN), (0.3, BAD))
 _PEAK = q.now("ampd_memory_bytes", 'kind="peak"')
@@ -39,7 +39,7 @@ def _now() -> Section:
              (q.GOODPUT, "{{instance}}"), "percentunit", steps=((None, BAD), (0.7, WARN), (0.9, OK))),
         stat("Waiting for data", "Share of the step loop's time. ampd_wall_seconds_total", (_of_loop("data"), "{{instance}}"), "percentunit",
              steps=_WASTE),
-        stat("Attempts per window", "1 where nothing is replayed; each replay of a window is one more. "
+        stat("Attempts/window", "1 where nothing is replayed; each replay of a window is one more. "
              "ampd_replays_total, ampd_windows_total", (f"1 + {q.per_window('ampd_replays_total')}", "{{instance}}"), "none",
              steps=((None, OK), (1.02, WARN), (1.1, BAD)), defaults={"decimals": 2}),
         stat("Windows run again", "In this period, because a restart went back to a checkpoint. ampd_windows_recomputed_total",
@@ -66,6 +66,13 @@ def _speed() -> Section:
         series("Samples and tokens", "A second. ampd_samples_processed_total, ampd_tokens_processed_total",
                [(q.rate("ampd_samples_processed_total"), "samples {{instance}}"),
                 (f"{q.rate('ampd_tokens_processed_total')} > 0", "tokens {{instance}}")], "ops"),
+        heat("Window times", "How long each window took, its data included; a second band is replays, evaluation of a slow batch or "
+             "another user of the machine. ampd_window_duration_seconds", q.buckets("ampd_window_duration_seconds"), "s", width=12),
+        series("Slowest windows", "What half, nine of ten and ninety-nine of a hundred windows did not exceed. "
+               "ampd_window_duration_seconds",
+               [(q.quantile(0.5, "ampd_window_duration_seconds"), "half {{instance}}"),
+                (q.quantile(0.9, "ampd_window_duration_seconds"), "90 % {{instance}}"),
+                (q.quantile(0.99, "ampd_window_duration_seconds"), "99 % {{instance}}")], "s", width=12),
     ])  # fmt: skip
 
 
@@ -79,6 +86,8 @@ def _time() -> Section:
                 defaults={"min": 0}),
         bars("Seconds in this period", "Of the step loop, by activity. ampd_wall_seconds_total",
              [(f"sum by (activity) ({q.in_period('ampd_wall_seconds_total')}) > 0", "{{activity}}")], "s"),
+        bars("Time by state", "Of the daemon in this period: what is not running is lost to training. ampd_job_state_seconds_total",
+             [(f"sum by (state) ({q.in_period('ampd_job_state_seconds_total')}) > 0", "{{state}}")], "s"),
         stacked("Work done twice or in vain", "Windows a second: replayed, lost, or run again after a restart. "
                 "ampd_replays_total, ampd_windows_skipped_total, ampd_windows_quarantined_total, ampd_windows_recomputed_total",
                 [(q.summed(q.rate("ampd_replays_total")), "replayed {{instance}}"),
@@ -86,9 +95,6 @@ def _time() -> Section:
                  (q.rate("ampd_windows_recomputed_total"), "run again {{instance}}")], "ops"),
         series("Evaluation time", "Of the last evaluation on held-out data. ampd_evaluation_duration_seconds",
                [(q.now("ampd_evaluation_duration_seconds"), "{{instance}}")], "s", defaults={"min": 0}),
-        series("Cost of telemetry", "Share of a core that the supervisor spends on building the metrics page. "
-               "ampd_telemetry_seconds_total", [(q.rate("ampd_telemetry_seconds_total"), "{{instance}}")], "percentunit",
-               defaults={"min": 0}),
     ])  # fmt: skip
 
 

@@ -20,6 +20,7 @@ from grafana.generate.panels import (
     Draft,
     Section,
     bars,
+    heat,
     phases,
     series,
     stacked,
@@ -61,10 +62,10 @@ def _now() -> Section:
              steps=((None, BAD), (1, WARN), (4, OK)), defaults={"decimals": 0}),
         stat("Fell back", "Share of windows that ran again in float32. ampd_fp32_fallbacks_total / ampd_windows_total",
              (q.per_window("ampd_fp32_fallbacks_total"), "{{instance}}"), "percentunit", steps=_FALLBACK_STEPS),
-        stat("Fallbacks in this period", "Windows that ran again in float32. ampd_fp32_fallbacks_total",
+        stat("Fallbacks in period", "Windows that ran again in float32. ampd_fp32_fallbacks_total",
              (q.summed(q.in_period("ampd_fp32_fallbacks_total")), "{{instance}}"), "none",
              defaults={"decimals": 0}),
-        stat("Lost in this period", "Windows that were never applied. ampd_windows_skipped_total, ampd_windows_quarantined_total",
+        stat("Lost in period", "Windows that were never applied. ampd_windows_skipped_total, ampd_windows_quarantined_total",
              (q.LOST_IN_PERIOD, "{{instance}}"), "none", steps=((None, OK), (1, WARN)), defaults={"decimals": 0}),
         stat("Limit passed", "Times in this period that an epoch went beyond amp.max_fp32_fallbacks. "
              "ampd_fallback_limit_reached_total",
@@ -104,32 +105,42 @@ def _fallbacks() -> Section:
         stacked("Fallbacks by cause", f"Windows a second. {causes}. ampd_fp32_fallbacks_total",
                 [(q.summed(q.rate("ampd_fp32_fallbacks_total"), "cause"), "{{cause}} {{instance}}")], "ops"),
         bars("Causes in this period", "Fallbacks by cause, added up. ampd_fp32_fallbacks_total",
-             [(f"sum by (cause) ({q.in_period('ampd_fp32_fallbacks_total')}) > 0", "{{cause}}")], "none"),
+             [(f"sum by (cause) ({q.in_period('ampd_fp32_fallbacks_total')}) > 0", "{{cause}}")], "none",
+             defaults={"decimals": 0}),
         stacked("Replays by rung", "Rungs of amp.ladder that were tried, a second: a window may try several. ampd_replays_total",
-                [(q.summed(q.rate("ampd_replays_total"), "to"), "{{to}} {{instance}}")], "ops"),
+                [(q.summed(q.rate("ampd_replays_total"), "to"), "{{to}} {{instance}}")], "ops", width=6),
         stacked("Windows lost by cause", "Not finite even in float32, or nothing to fall back to: never applied. The data or the "
                 "model is at fault. ampd_windows_skipped_total, ampd_windows_quarantined_total",
                 [(q.summed(q.rate("ampd_windows_skipped_total"), "cause"), "{{cause}} {{instance}}"),
-                 (q.rate("ampd_windows_quarantined_total"), "quarantined {{instance}}")], "ops"),
+                 (q.rate("ampd_windows_quarantined_total"), "quarantined {{instance}}")], "ops", width=6),
+        series("Mended by the engine", "At the sample after it happened: modules with a constant that float16 cannot hold now run in "
+               "float32, micro-batches were divided for lack of memory, the run went back to a checkpoint, the scale is at its floor and "
+               "windows are still not finite. ampd_modules_widened_total, ampd_memory_splits_total, ampd_rollbacks_total, "
+               "ampd_loss_scale_stuck_total",
+               [(q.increase("ampd_modules_widened_total"), "widened {{instance}}"),
+                (q.increase("ampd_memory_splits_total"), "divided {{instance}}"),
+                (q.increase("ampd_rollbacks_total"), "rolled back {{instance}}"),
+                (q.increase("ampd_loss_scale_stuck_total"), "scale stuck {{instance}}")], "none", width=6, custom=_BARS),
         series("Share of low-precision windows", "Windows whose first attempt ran below float32: 0 means that mixed precision is "
                "off, whatever the job file says. ampd_windows_low_precision_total / ampd_windows_total",
-               [(q.per_window("ampd_windows_low_precision_total"), "{{instance}}")], "percentunit", defaults={"min": 0, "max": 1}),
+               [(q.per_window("ampd_windows_low_precision_total"), "{{instance}}")], "percentunit", width=6, defaults={"min": 0, "max": 1}),
     ])  # fmt: skip
 
 
 def _learning() -> Section:
     return Section("What learning noticed", [
         series("Loss", "Of the last window. A change of precision should leave no mark here. ampd_loss",
-               [(q.now("ampd_loss"), "{{instance}}")], width=6),
+               [(q.now("ampd_loss"), "{{instance}}")]),
         series("Gradient norm", "Unscaled, before clipping: it climbs before a run overflows. ampd_grad_norm",
-               [(q.now("ampd_grad_norm"), "{{instance}}")], width=6, custom=_LOG),
+               [(q.now("ampd_grad_norm"), "{{instance}}")], custom=_LOG),
         series("Clipped windows", "Share of windows whose gradients were scaled down to clip.max_norm. "
                "ampd_windows_clipped_total / ampd_windows_total",
-               [(q.per_window("ampd_windows_clipped_total"), "{{instance}}")], "percentunit", width=6,
-               defaults={"min": 0}),
+               [(q.per_window("ampd_windows_clipped_total"), "{{instance}}")], "percentunit", defaults={"min": 0}),
+        heat("Gradient norms", "Of every window, unscaled and before clipping: a spike that no scrape met is here. "
+             "ampd_window_grad_norm", q.buckets("ampd_window_grad_norm"), "none", width=16),
         series("Gradients lost to zero", "Share of gradients that are 0; measured in float16 without a loss scale only, where small "
                "ones vanish. ampd_grad_zeros_ratio",
-               [(q.now("ampd_grad_zeros_ratio"), "{{instance}}")], "percentunit", width=6, defaults={"min": 0}),
+               [(q.now("ampd_grad_zeros_ratio"), "{{instance}}")], "percentunit", defaults={"min": 0}),
     ])  # fmt: skip
 
 

@@ -44,6 +44,16 @@ def in_period(metric: str, matchers: str = "") -> str:
     return f"increase({now(metric, matchers)}[$__range])"
 
 
+def buckets(histogram: str) -> str:
+    """The cumulative buckets of a histogram, of all that was chosen together."""
+    return f"sum by (le) ({increase(f'{histogram}_bucket')})"
+
+
+def quantile(part: float, histogram: str) -> str:
+    """The value that this part of what was observed does not exceed, estimated within a bucket."""
+    return f"histogram_quantile({part:g}, {summed(rate(f'{histogram}_bucket'), 'le')})"
+
+
 def summed(expr: str, *labels: str) -> str:
     """Added up, one series for each job and each value of `labels`."""
     return f"sum by ({', '.join(('job', 'instance', *labels))}) ({expr})"
@@ -85,7 +95,7 @@ TIME_LEFT = share(f"({now('ampd_window_target')} - {now('ampd_window')})", rate(
 
 LAST_WINDOW_AGE = f"time() - ({now('ampd_last_progress_timestamp_seconds')} > 0)"
 
-AT_RISK = f"{now('ampd_window')} - {now('ampd_last_checkpoint_window')}"
+AT_RISK = f"clamp_min({now('ampd_window')} - {now('ampd_last_checkpoint_window')}, 0)"
 
 GOODPUT = summed(rate("ampd_wall_seconds_total", 'activity="train"'))
 """Seconds of training in a second of clock time: a worker that is down trains nothing."""

@@ -106,6 +106,8 @@ BREAKAGES: list[tuple[Callable[[Dashboard], object], str]] = [
         "thresholds",
     ),
     (lambda d: panel(d)["targets"][0].update(legendFormat=""), "have no name"),
+    (lambda d: panel(d).update(type="heatmap"), "heat is drawn from the buckets"),
+    (lambda d: ask(d, "ampd_window_grad_norm_bucket{}"), "ampd_window_grad_norm_bucket only grows"),
     (_add_table, "a table shows instant queries"),
     (lambda d: ask(d, "increase(ampd_windows_total{}[$__range])"), "a curve of the whole period"),
     (lambda d: ask(d, "ampd_windows_total{}"), "ampd_windows_total only grows"),
@@ -124,6 +126,7 @@ BREAKAGES: list[tuple[Callable[[Dashboard], object], str]] = [
     (lambda d: panel(d).update(datasource={"type": "prometheus", "uid": "prom"}), "not the variable"),
     (lambda d: panel(d)["targets"][0].update(datasource={"uid": "prom"}), "A: its data source"),
     (lambda d: panel(d).update(targets=[]), "no query"),
+    (lambda d: panel(d)["gridPos"].update(w=4), "a hole in the grid"),
     (_same_ref, "two queries are called A"),
     (lambda d: panel(d)["targets"][0].update(refId=""), "no refId"),
     (
