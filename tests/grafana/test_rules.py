@@ -12,7 +12,9 @@ import pytest
 from ampd.core.protocol import AnyCommand
 from ampd.telemetry.metrics import FAMILIES, Kind
 from grafana.generate import cases, rules
+from grafana.generate.alert import Alert
 from grafana.generate.check import lint_expression, names_in
+from grafana.generate.history import Case
 from grafana.generate.outputs import HOME, RUNBOOKS
 from grafana.generate.overview import overview
 from grafana.generate.pace import Pace
@@ -65,7 +67,7 @@ def test_each_alert_has_a_history_of_each_kind() -> None:
 
 
 @pytest.mark.parametrize("case", cases.cases(), ids=lambda case: f"{case.alert} {case.kind}: {case.why}")
-def test_a_history_shows_what_its_kind_says(case: cases.Case) -> None:
+def test_a_history_shows_what_its_kind_says(case: Case) -> None:
     """A silent one is silent throughout, a firing one ends loud, a resolving one is loud and then silent."""
     loud = [shown is not None for _minute, shown in sorted(case.firing.items())]
 
@@ -101,7 +103,7 @@ def test_each_wait_of_an_alert_is_needed_by_a_history(name: str, tmp_path: Path)
     assert not _passes(tmp_path, replace(ALERTS[name], hold=0.0))
 
 
-def _passes(directory: Path, alert: rules.Alert) -> bool:
+def _passes(directory: Path, alert: Alert) -> bool:
     """Whether the histories of this alert's name pass with it in place of the one that ships."""
     group = {"name": "records", "rules": [{"record": r.name, "expr": r.expr} for r in rules.records(Pace())]}
     alone = {"name": "alert", "rules": [rules.alerting(alert, Pace(), RUNBOOKS)]}

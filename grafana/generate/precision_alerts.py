@@ -1,0 +1,71 @@
+"""Alerts about precision: what it costs, and what it loses."""
+
+from __future__ import annotations
+
+from grafana.generate.alert import FALLBACKS, LOST, LOST_COUNT, Alert
+from grafana.generate.pace import HOUR, MINUTE, Pace
+
+
+def precision_alerts(pace: Pace) -> list[Alert]:
+    """Fallbacks, lost windows, the loss scale."""
+    return [_fallback_spike(pace), _fallback_high(pace), _windows_skipped(pace), _scale_at_floor()]
+
+
+def _fallback_spike(pace: Pace) -> Alert:
+    hour, short = pace.duration(HOUR), pace.duration(5 * MINUTE)
+    # The hour before is compared with only where the job is that old; until then the absolute part decides alone.
+    usual = f"(avg_over_time({FALLBACKS}[{hour}] offset {short}) and {FALLBACKS} offset {hour})"
+    return Alert(
+        name="AmpdFallbackSpike",
+        severity="warning",
+        expr=f"{FALLBACKS} > 0.02\nunless {FALLBACKS} <= 3 * {usual}\n",
+        hold=5 * MINUTE,
+        keep=15 * MINUTE,
+        summary="Many more windows than usual fall back to float32 on {{ $labels.instance }}.",
+        description="{{ $value | humanizePercentage }} of the windows of the last "
+        f"{short} on {{{{ $labels.instance }}}} were not finite at low precision and ran again in float32.",
+        panel="Fallbacks by cause",
+    )
+
+
+def _fallback_high(pace: Pace) -> Alert:
+    short = pace.duration(5 * MINUTE)
+    return Alert(
+        name="AmpdFallbackHigh",
+        severity="warning",
+        expr=f"{FALLBACKS} > 0.1\n",
+        hold=10 * MINUTE,
+        keep=15 * MINUTE,
+        summary="A large share of windows falls back to float32 on {{ $labels.instance }}.",
+        description="{{ $value | humanizePercentage }} of the windows of the last "
+        f"{short} on {{{{ $labels.instance }}}} ran twice: low precision costs time there instead of saving it.",
+        panel="Fallbacks by cause",
+    )
+
+
+def _windows_skipped(pace: Pace) -> Alert:
+    long = pace.duration(10 * MINUTE)
+    return Alert(
+        name="AmpdWindowsSkipped",
+        severity="warning",
+        expr=f"{LOST} > 0.01\nand {LOST_COUNT} >= 2\n",
+        hold=2 * MINUTE,
+        keep=10 * MINUTE,
+        summary="Windows are lost on {{ $labels.instance }}.",
+        description="{{ $value | humanizePercentage }} of the windows of the last "
+        f"{long} on {{{{ $labels.instance }}}} were never applied: not even float32 made them finite, or fallback is off.",
+        panel="Windows lost by cause",
+    )
+
+
+def _scale_at_floor() -> Alert:
+    return Alert(
+        name="AmpdLossScaleAtFloor",
+        severity="critical",
+        expr="ampd_loss_scale <= ampd_loss_scale_floor\nand ampd_loss_scale > 0\n",
+        hold=5 * MINUTE,
+        summary="The loss scale has collapsed to its floor on {{ $labels.instance }}.",
+        description="The loss scale on {{ $labels.instance }} is {{ $value | humanize }}, which amp.min_scale does not let "
+        "fall further: small gradients vanish, or every window overflows.",
+        panel="Loss scale",
+    )
