@@ -11,6 +11,8 @@ FALLBACKS = "instance:ampd_fp32_fallbacks:ratio5m"
 LOST = "instance:ampd_windows_lost:ratio10m"
 LOST_COUNT = "instance:ampd_windows_lost:increase10m"
 RUNNING = 'ignoring (state) ampd_job_state{state="running"} == 1'
+WINDOWS = "instance:ampd_windows:rate5m"
+GOODPUT = "instance:ampd_goodput:ratio1h"
 PROGRESS_GAP = "(time() - ampd_last_progress_timestamp_seconds)"
 
 
@@ -32,5 +34,6 @@ class Alert:
     summary: str
     description: str
     panel: str
+    dashboard: str = "ampd-overview"
     hold: float = 0.0
     keep: float = 0.0

@@ -25,7 +25,7 @@ def document(runbooks: str, chosen: Sequence[Case]) -> dict[str, Any]:
     named = {alert.name: alert for alert in alerts(Pace())}
     return {
         "rule_files": ["../rules.yml"],
-        "evaluation_interval": "15s",
+        "evaluation_interval": "1m",
         "tests": [_group(case, named[case.alert], runbooks) for case in chosen],
     }
 

@@ -7,8 +7,11 @@ from grafana.generate.pace import HOUR, MINUTE, Pace
 
 
 def precision_alerts(pace: Pace) -> list[Alert]:
-    """Fallbacks, lost windows, the loss scale."""
-    return [_fallback_spike(pace), _fallback_high(pace), _windows_skipped(pace), _scale_at_floor()]
+    """Fallbacks, lost windows, the loss scale, memory."""
+    return [
+        _fallback_spike(pace), _fallback_high(pace), _windows_skipped(pace), _all_skipped(), _bad_window(pace), _scale_at_floor(),
+        _memory_split(pace),
+    ]  # fmt: skip
 
 
 def _fallback_spike(pace: Pace) -> Alert:
@@ -55,6 +58,46 @@ def _windows_skipped(pace: Pace) -> Alert:
         description="{{ $value | humanizePercentage }} of the windows of the last "
         f"{long} on {{{{ $labels.instance }}}} were never applied: not even float32 made them finite, or fallback is off.",
         panel="Windows lost by cause",
+    )
+
+
+def _all_skipped() -> Alert:
+    return Alert(
+        name="AmpdAllWindowsSkipped",
+        severity="critical",
+        expr="ampd_consecutive_skipped_windows > 20\n",
+        hold=MINUTE,
+        summary="No window is applied any more on {{ $labels.instance }}.",
+        description='The last {{ $value | printf "%.0f" }} windows on {{ $labels.instance }} were never applied: '
+        "the job computes, and learns nothing.",
+        panel="Windows lost by cause",
+    )
+
+
+def _bad_window(pace: Pace) -> Alert:
+    long = pace.duration(10 * MINUTE)
+    bad = f'increase(ampd_windows_skipped_total{{cause=~"data|model"}}[{long}])'
+    return Alert(
+        name="AmpdBadWindow",
+        severity="info",
+        expr=f"sum without (cause) ({bad}) + increase(ampd_windows_quarantined_total[{long}]) > 0\n",
+        summary="A window was not finite even in float32 on {{ $labels.instance }}.",
+        description=f'Within the last {long}, {{{{ $value | printf "%.0f" }}}} windows on {{{{ $labels.instance }}}} were not finite at '
+        "any precision: the data or the model is at fault, and they were not applied.",
+        panel="Windows lost by cause",
+    )
+
+
+def _memory_split(pace: Pace) -> Alert:
+    long = pace.duration(10 * MINUTE)
+    return Alert(
+        name="AmpdMemorySplit",
+        severity="warning",
+        expr=f"increase(ampd_memory_splits_total[{long}]) > 0\n",
+        summary="The device of {{ $labels.instance }} ran out of memory.",
+        description='Micro-batches on {{ $labels.instance }} were divided {{ $value | printf "%.0f" }} times within the last '
+        f"{long}: the job goes on with smaller ones, which takes longer.",
+        panel="Memory",
     )
 
 

@@ -6,8 +6,8 @@ from grafana.generate.history import Case, series
 
 
 def precision_cases() -> list[Case]:
-    """Fallbacks, lost windows, the loss scale."""
-    return [*_spike(), *_high(), *_skipped(), *_floor()]
+    """Fallbacks, lost windows, the loss scale, memory."""
+    return [*_spike(), *_high(), *_skipped(), *_all_skipped(), *_bad(), *_floor(), *_split()]
 
 
 def _fallbacks(values: str, windows: str = "0+100x240", **others: str) -> dict[str, str]:
@@ -75,6 +75,51 @@ def _skipped() -> list[Case]:
              history=_lost("0x20 1x60", windows="0+1x240"), firing={24: None, 30: None}),
         Case(alert=name, kind="resolves", why="the bad file is behind us",
              history=_lost("0+4x20 80x90"), firing={20: "4%", 55: None}),
+    ]  # fmt: skip
+
+
+def _all_skipped() -> list[Case]:
+    name, in_a_row = "AmpdAllWindowsSkipped", series("ampd_consecutive_skipped_windows")
+    return [
+        Case(alert=name, kind="fires", why="nothing was applied for forty windows, then sixty",
+             history={in_a_row: "0x5 40 60x20"}, firing={6: None, 9: "60"}),
+        Case(alert=name, kind="stays silent", why="twenty bad windows, then a good one",
+             history={in_a_row: "0x5 20x10 0x10"}, firing={10: None, 20: None}),
+        Case(alert=name, kind="stays silent", why="a burst that is over within a minute",
+             history={in_a_row: "0x5 40 0x20"}, firing={6: None, 8: None, 10: None}),
+        Case(alert=name, kind="resolves", why="an operator switches to float32",
+             history={in_a_row: "0x5 40x10 0x10"}, firing={10: "40", 20: None}),
+    ]  # fmt: skip
+
+
+def _bad() -> list[Case]:
+    name = "AmpdBadWindow"
+
+    def history(skipped: str, quarantined: str = "0x60", cause: str = "data") -> dict[str, str]:
+        return {
+            series("ampd_windows_skipped_total", cause=cause): skipped,
+            series("ampd_windows_skipped_total", cause="model"): "0x60",
+            series("ampd_windows_quarantined_total"): quarantined,
+        }
+
+    return [
+        Case(alert=name, kind="fires", why="a single window with broken inputs",
+             history=history("0x20 1x40"), firing={20: None, 25: "1"}),
+        Case(alert=name, kind="fires", why="a window that was put aside to be looked at",
+             history=history("0x60", "0x20 1x40"), firing={20: None, 25: "1"}),
+        Case(alert=name, kind="stays silent", why="fallback is off, and the loss scale settles",
+             history=history("0x20 1+1x40", cause="scale"), firing={25: None, 40: None}),
+        Case(alert=name, kind="resolves", why="it was the only one",
+             history=history("0x20 1x60"), firing={25: "1", 32: None}),
+    ]  # fmt: skip
+
+
+def _split() -> list[Case]:
+    name, splits = "AmpdMemorySplit", series("ampd_memory_splits_total")
+    return [
+        Case(alert=name, kind="fires", why="a long sample does not fit", history={splits: "0x20 1x20"}, firing={20: None, 25: "1"}),
+        Case(alert=name, kind="stays silent", why="all of them fit", history={splits: "0x40"}, firing={25: None}),
+        Case(alert=name, kind="resolves", why="the halves fit", history={splits: "0x20 1x60"}, firing={25: "1", 32: None}),
     ]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def needs_servers(test: _TestT) -> _TestT:
 
 def run_tool(*command: str, stdin: str = "") -> str:
     """Run promtool or amtool and return what it prints; fails the test where it exits with anything but 0."""
-    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, f"{' '.join(command)} exited {done.returncode}:\n{done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
