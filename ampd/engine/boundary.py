@@ -19,21 +19,12 @@ from ampd.core import messages as m
 from ampd.core.change import change, differences
 from ampd.core.config import JobConfig
 from ampd.core.keys import value_of
-from ampd.core.ledger import Cause, Ledger, WindowRecord
+from ampd.core.ledger import Ledger, WindowRecord
+from ampd.core.live import Live
 from ampd.core.policy import FallbackBudget, raise_dtype
 from ampd.core.precision import Capability, Choice, Precision
 from ampd.engine.inject import Injector
 from ampd.errors import ConfigError
-
-
-class Live(msgspec.Struct, kw_only=True):
-    """What live changes have made of the job file; part of every checkpoint."""
-
-    revision: int = 1
-    seq: int = 0
-    overrides: dict[str, Any] = {}
-    budget: FallbackBudget = FallbackBudget()
-    avoid: Cause | None = None
 
 
 class Governed(Protocol):
