@@ -18,11 +18,11 @@ import msgspec
 from ampd.core import messages as m
 from ampd.core import objections, replies
 from ampd.core import stimuli as s
+from ampd.core.answers import Answers
 from ampd.core.flights import MOST_IN_FLIGHT, Flight, FlightOrder, Flights, Leg
 from ampd.core.lifecycle import JobState
-from ampd.core.memory import Memory
 from ampd.core.objections import Objection
-from ampd.core.protocol import Code, Refusal, Reply
+from ampd.core.protocol import Code, Reply
 from ampd.core.view import JobView
 
 Instructions = list[s.AnyInstruction]
@@ -39,7 +39,7 @@ class Desk:
     def __init__(self, view: JobView) -> None:
         self._view = view
         self._flights = Flights()
-        self._memory = Memory()
+        self._answers = Answers(view)
         self._is_open = False
         self._over: Objection | None = None
         self._writing = 0
@@ -81,7 +81,7 @@ class Desk:
         flight = self._flights.get(request.id)
         if flight is not None:
             return self._join(flight, asked)
-        command, reply = self._memory.of(request.id) or (request.command, asked.stored)
+        command, reply = self._answers.of(request.id) or (request.command, asked.stored)
         if reply is None:
             return None
         if command != request.command:
@@ -107,14 +107,11 @@ class Desk:
     def answer(self, asked: s.Requested, result: dict[str, Any], *, is_kept: bool = True) -> Instructions:
         """Answer at once; `is_kept` where the same id must get the same answer again."""
         reply = replies.done(self._view, asked.request.id, result)
-        if is_kept:
-            self._memory.keep(asked.request.command, reply)
-        return [s.Answer(asked.client, reply)]
+        return self._answers.give((asked.client,), reply, asked.request.command if is_kept else None)
 
     def refuse(self, asked: s.Requested, objection: Objection) -> Instructions:
         """Refuse at once. Not remembered: nothing happened, so the same request is judged anew."""
-        self._count_refusal(objection.code)
-        return [s.Answer(asked.client, replies.refusal(self._view, asked.request.id, objection))]
+        return self._answers.give((asked.client,), replies.refusal(self._view, asked.request.id, objection))
 
     # The worker comes and goes.
 
@@ -274,11 +271,7 @@ class Desk:
 
     def _land(self, flight: Flight, reply: Reply) -> Instructions:
         self._flights.land(flight)
-        if isinstance(reply, Refusal) and flight.clients:
-            self._count_refusal(reply.code)
-        if flight.command is not None:
-            self._memory.keep(flight.command, reply)
-        return [s.Answer(client, reply) for client in flight.clients]
+        return self._answers.give(flight.clients, reply, flight.command)
 
     def _join(self, flight: Flight, asked: s.Requested) -> Instructions:
         if flight.command is not None and flight.command != asked.request.command:
@@ -289,6 +282,3 @@ class Desk:
     def _write(self, entry: s.Entry) -> Instructions:
         self._writing += 1
         return [s.Record(entry)]
-
-    def _count_refusal(self, code: Code) -> None:
-        self._view.refusals[code] = self._view.refusals.get(code, 0) + 1
