@@ -251,8 +251,8 @@ def _line(entry: s.Entry, now: float) -> disk.Record:
             return disk.Accepted(
                 time=now, request_id=act.request_id, action=act.action, author=act.author, reason=act.reason
             )
-        case s.Taken(applied, reply, differences):
-            boot = reply.boot if reply is not None else ""
-            return disk.Applied(time=now, applied=applied, differences=differences, boot=boot)
+        case s.Taken(applied, reply, differences, concluded):
+            boot, told = (answer.boot if answer is not None else "" for answer in (reply, concluded))
+            return disk.Applied(time=now, applied=applied, differences=differences, boot=boot, concluded=told)
         case s.Rejected(reply):
             return disk.Refused(time=now, reply=reply)

@@ -10,9 +10,19 @@ from __future__ import annotations
 
 import click
 
-from ampd.cli import ctl_complete, ctl_events, ctl_explain, ctl_hello, ctl_keys, ctl_revisions, ctl_run
+from ampd.cli import (
+    ctl_complete,
+    ctl_events,
+    ctl_explain,
+    ctl_hello,
+    ctl_keys,
+    ctl_revisions,
+    ctl_run,
+    ctl_trial,
+)
 from ampd.cli.ctl_call import Ampctl, Call, Keys, answer, pass_call
 from ampd.cli.ctl_options import as_json_option, dry_run_option, if_revision_option, reason_option, yes_option
+from ampd.cli.ctl_trial import GUARDS, ask_for_change, trial_options
 
 
 @click.group(cls=Ampctl, context_settings={"help_option_names": ["-h", "--help"]})
@@ -118,21 +128,24 @@ def get(call: Call, keys: tuple[str, ...], as_json: bool) -> None:
     answer(call.ask(Get(keys=keys), seconds=10), ctl_pages.values, as_json=as_json)
 
 
-@cli.command("set")
+@cli.command("set", epilog=GUARDS)
 @click.argument(
     "changes", nargs=-1, required=True, metavar="KEY=VALUE...", shell_complete=ctl_complete.assignments
 )
+@trial_options
 @if_revision_option
 @dry_run_option
 @reason_option
 @as_json_option
 @pass_call
 def set_(
-    call: Call, changes: tuple[str, ...], if_revision: int | None, dry_run: bool, reason: str, as_json: bool
-) -> None:
+    call: Call, changes: tuple[str, ...], if_revision: int | None, dry_run: bool, reason: str, as_json: bool,
+    trial: int | None, guards: tuple[str, ...], wait: bool,
+) -> None:  # fmt: skip
     """Change live keys, all or none.
 
-    They change at one window boundary, and the answer comes after that.
+    They change at one window boundary, and the answer comes after that. With --trial the change is watched, and
+    reverts itself where a guard does not hold; the answer comes at the end, with exit code 8 if it was reverted.
 
     \b
     Examples:
@@ -140,34 +153,44 @@ def set_(
       ampctl set optim.lr=3e-4 clip.max_norm=1.0 -m "loss is flat"
       ampctl set dtype=float16 --dry-run
       ampctl set dtype=float16 --if-revision 2
+      ampctl set dtype=float16 --trial 200 --guard "fallback_rate<0.02" --guard "step_time<1.3x"
     """
-    from ampd.cli import ctl_pages
     from ampd.core.protocol import Set
 
-    command = Set(changes=_assignments(changes), if_revision=if_revision, dry_run=dry_run, reason=reason)
-    answer(call.ask(command, seconds=60), ctl_pages.changes, as_json=as_json)
+    command = Set(
+        changes=_assignments(changes), if_revision=if_revision, dry_run=dry_run, reason=reason,
+        trial=trial, guards=guards, wait=wait,
+    )  # fmt: skip
+    ask_for_change(call, command, trial, as_json=as_json)
 
 
-@cli.command()
+@cli.command(epilog=GUARDS)
 @click.argument("name", metavar="NAME", shell_complete=ctl_complete.presets)
+@trial_options
 @if_revision_option
 @dry_run_option
 @reason_option
 @as_json_option
 @pass_call
-def preset(call: Call, name: str, if_revision: int | None, dry_run: bool, reason: str, as_json: bool) -> None:
+def preset(
+    call: Call, name: str, if_revision: int | None, dry_run: bool, reason: str, as_json: bool,
+    trial: int | None, guards: tuple[str, ...], wait: bool,
+) -> None:  # fmt: skip
     """Make the changes of a preset: basic, advanced or ultra.
+
+    With --trial they are watched as those of `ampctl set` are.
 
     \b
     Examples:
       ampctl preset ultra
       ampctl preset advanced --dry-run
     """
-    from ampd.cli import ctl_pages
     from ampd.core.protocol import Preset
 
-    command = Preset(name=name, if_revision=if_revision, dry_run=dry_run, reason=reason)
-    answer(call.ask(command, seconds=60), ctl_pages.changes, as_json=as_json)
+    command = Preset(
+        name=name, if_revision=if_revision, dry_run=dry_run, reason=reason, trial=trial, guards=guards, wait=wait
+    )  # fmt: skip
+    ask_for_change(call, command, trial, as_json=as_json)
 
 
 @cli.command()
@@ -221,6 +244,8 @@ for _command in (
     ctl_revisions.diff,
     ctl_revisions.rollback,
     ctl_revisions.overlay,
+    ctl_trial.confirm,
+    ctl_trial.cancel,
     ctl_events.events,
     ctl_hello.hello,
     ctl_hello.list_,

@@ -31,6 +31,7 @@ def status(done: Done) -> str:
         ("window", _progress(r)),
         ("phase", _standing(r.get("standing"))),
         ("precision", str(r.get("precision") or "-") + _note(r.get("precision_reason"))),
+        *_on_trial(r.get("trial")),
         ("loss", _number(r.get("loss")) + _note(_with("best", r.get("best_loss")))),
         ("loss scale", _number(r.get("scale"))),
         ("gradients", f"norm {_number(r.get('grad_norm'))}, lr {_number(r.get('lr'))}"),
@@ -70,9 +71,32 @@ def changes(done: Done) -> str:
     moved = [f"{c['key']} {show(c['old'])} -> {show(c['new'])}" for c in done.result["changes"]]
     if not moved:
         return f"nothing to change: revision {done.revision} holds these values"
+    trial = done.result.get("trial")
     if done.result.get("dry_run"):
-        return "\n".join(f"would change {line} (now revision {done.revision})" for line in moved)
-    return "\n".join(f"revision {done.revision} applied at window {done.window}: {line}" for line in moved)
+        return "\n".join(
+            [*(f"would change {line} (now revision {done.revision})" for line in moved), *_trial(trial)]
+        )
+    if trial and trial["outcome"] == "reverted":
+        return "\n".join(
+            f"reverted at window {done.window}, as revision {done.revision}: {line}" for line in moved
+        )
+    if trial and trial["outcome"] == "confirmed":
+        return "\n".join(f"confirmed at window {done.window}: {line}" for line in moved)
+    lines = [f"revision {done.revision} applied at window {done.window}: {line}" for line in moved]
+    return "\n".join([*lines, *_trial(trial)])
+
+
+def confirmed(done: Done) -> str:
+    """The line of `ampctl confirm`."""
+    return f"confirmed at window {done.window}: revision {done.result['kept']} stays"
+
+
+def _trial(trial: Mapping[str, Any] | None) -> list[str]:
+    """What a change is or would be watched for."""
+    if not trial:
+        return []
+    begun = "on trial" if trial["outcome"] else "would be on trial"
+    return [f"{begun} for {trial['windows']} windows: {', '.join(trial['guards'])}"]
 
 
 def stats(done: Done) -> str:
@@ -150,6 +174,18 @@ def _standing(standing: Mapping[str, Any] | None) -> str:
     budget = standing.get("budget_seconds")
     return f"{standing['phase']}, {_duration(standing['seconds'])} without progress" + _note(
         f"budget {_duration(budget)}" if budget is not None else "not judged"
+    )
+
+
+def _on_trial(trial: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    return [("trial", trial_now(trial))] if trial else []
+
+
+def trial_now(trial: Mapping[str, Any]) -> str:
+    """How a running trial stands, in one line; the figures are as of now."""
+    figures = ", ".join(f"{guard} (now {_number(value)})" for guard, value in trial["guards"].items())
+    return (
+        f"{', '.join(trial['keys'])}, revision {trial['revision']}, until window {trial['until']}: {figures}"
     )
 
 

@@ -21,7 +21,7 @@ def history(done: Done) -> str:
     """The page of `ampctl history`: a line for each revision, and below it what it moved."""
     lines = []
     for revision in done.result["revisions"]:
-        lines.append(_title(revision))
+        lines += [_title(revision), *_trial(revision)]
         lines += [f"  {_moved(change)}" for change in revision["changes"]] or ["  moved nothing"]
     return "\n".join(lines) if lines else "nothing was changed: revision 1, the job file, holds"
 
@@ -58,6 +58,20 @@ def _title(revision: Mapping[str, Any]) -> str:
     reason = f': "{revision["reason"]}"' if revision["reason"] else ""
     when = f"window {revision['window']}, {_clock(revision['time'])}"
     return f"revision {revision['revision']}  {when}, by {revision['author'] or 'nobody'}{reason}"
+
+
+def _trial(revision: Mapping[str, Any]) -> list[str]:
+    """What a revision has to do with a trial."""
+    trial, reverts = revision.get("trial"), revision.get("reverts")
+    if reverts:
+        return [f"  ended the trial of revision {reverts}"]
+    if not trial:
+        return []
+    asked = f"  on trial for {trial['windows']} windows ({', '.join(trial['guards'])})"
+    return [
+        f"{asked}: {trial['outcome']}"
+        + (f" at window {trial['window']}, {trial['reason']}" if trial["window"] is not None else "")
+    ]
 
 
 def _name(number: int) -> str:

@@ -16,6 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from ampd.cli.ctl_pages import trial_now
 from ampd.core.change import show
 
 Line = Text
@@ -152,6 +153,7 @@ def _curves(frame: Frame, signs: Signs, width: int) -> list[Line]:
     best = _note(f"best {_number(s['best_loss'])}" if s.get("best_loss") is not None else "")
     rows = [
         _row("precision", precision),
+        *([_row("trial", trial_now(s["trial"]), "yellow")] if s.get("trial") else []),
         _curve("loss", _number(s.get("loss")) + best, history.of("loss"), signs, width),
         _curve("grad norm", _number(s.get("grad_norm")), history.of("grad_norm"), signs, width, is_log=True),
         _curve("loss scale", _scale(s.get("scale")), history.of("scale"), signs, width, is_log=True),

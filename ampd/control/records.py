@@ -21,8 +21,9 @@ import msgspec
 from ampd.core import replies
 from ampd.core.change import Difference
 from ampd.core.history import Revision, revision_of
-from ampd.core.messages import Act, Action, AppliedAction
+from ampd.core.messages import Act, AppliedAction, Asked
 from ampd.core.protocol import Refusal, Reply
+from ampd.core.watched import Watched, is_awaited
 
 MOST_REFUSALS = 10_000
 """A client asks again within seconds; this many refusals take minutes of a storm."""
@@ -38,7 +39,7 @@ class Accepted(Entry, frozen=True, tag="accepted"):
     """An action was promised to its author."""
 
     request_id: str
-    action: Action
+    action: Asked
     author: str = ""
     reason: str = ""
 
@@ -46,12 +47,13 @@ class Accepted(Entry, frozen=True, tag="accepted"):
 class Applied(Entry, frozen=True, tag="applied"):
     """An action took effect and moved `differences`; `boot` is that of the daemon which answered, "" where nobody asked.
 
-    `reply` is in lines of an earlier form, which held the whole answer.
+    `concluded` is the same of whoever asked for a trial that this action ended. `reply` is in lines of an earlier form, which held the whole answer.
     """
 
     applied: AppliedAction
     differences: tuple[Difference, ...] = ()
     boot: str = ""
+    concluded: str = ""
     reply: Reply | None = None
 
 
@@ -123,16 +125,24 @@ class Account:
         if request_id not in self._answered:
             return None
         record = self._applied[self._answered[request_id]]
+        if is_awaited(record.applied):
+            return self._end_of(record)
         return replies.carried_out(record.applied, record.differences, record.boot)
+
+    def _end_of(self, trial: Applied) -> Reply | None:
+        """What whoever asked for a trial was answered at its end."""
+        watched = Watched(applied=trial.applied, differences=trial.differences)
+        ends = (watched.reply(end.applied, end.concluded) for end in self._applied.values() if end.concluded)
+        return next((reply for reply in ends if reply is not None), None)
 
     def _enter_applied(self, record: Applied) -> None:
         seq, request_id = record.applied.seq, record.applied.request_id
         before = self._applied.get(seq)
-        told = record.reply.boot if record.reply is not None else record.boot
-        if not told and before is not None and before.applied.request_id == request_id:
-            told = before.boot
+        told, concluded = record.reply.boot if record.reply is not None else record.boot, record.concluded
+        if before is not None and before.applied.request_id == request_id:
+            told, concluded = told or before.boot, concluded or before.concluded
         self._accepted.pop(request_id, None)
-        self._applied[seq] = msgspec.structs.replace(record, boot=told, reply=None)
-        if told:
+        self._applied[seq] = msgspec.structs.replace(record, boot=told, concluded=concluded, reply=None)
+        if told or is_awaited(record.applied):
             self._answered[request_id] = seq
             self._refused.pop(request_id, None)

@@ -8,6 +8,7 @@ types and against real answers.
 from __future__ import annotations
 
 from ampd.core import protocol as p
+from ampd.core.guard import Figure
 from ampd.core.protocol import Code
 
 FIELDS: dict[str, str] = {
@@ -15,6 +16,10 @@ FIELDS: dict[str, str] = {
     "changes": "Keys (short where unique) and values, as words.",
     "dry_run": "Check and answer what would change; nothing is made.",
     "fault": "What goes wrong.",
+    "guards": "What must hold for the change to be kept, FIGURE OPERATOR LIMIT with < <= == >= or >; an x after the limit "
+    "makes it a multiple of before. Where none is given, a default set, which the answer names. Figures: "
+    + "; ".join(f"{figure.value}, {figure.doc}" for figure in Figure)
+    + ".",
     "if_revision": "Compare-and-set: CONFLICT unless this revision still holds.",
     "keys": "Full or unique short names; none for all.",
     "last": "Only the newest so many.",
@@ -26,6 +31,8 @@ FIELDS: dict[str, str] = {
     "revision": "The revision to go back to; the one before where it is not given.",
     "save": "Whether a last checkpoint is written.",
     "since": "The number of the last event that is known; all that are kept where it is not given.",
+    "trial": "Watch the change for so many windows, then keep it, or revert it as soon as a guard cannot hold.",
+    "wait": "Whether the answer to a trial comes at its end; else when the change is applied.",
     "what": "What is cleared.",
     "windows": "How many windows.",
 }
@@ -34,6 +41,7 @@ FIELDS: dict[str, str] = {
 _CHANGED = {
     "changes": "One object for each key that moved: key, old, new.",
     "dry_run": "Whether nothing was made.",
+    "trial": "Null, or of a trial: windows, guards, outcome (null, running, confirmed, reverted), reason.",
 }
 _STATE = {"state": "The job's state after it."}
 RESULTS: dict[type[p.Command], dict[str, str]] = {
@@ -45,6 +53,8 @@ RESULTS: dict[type[p.Command], dict[str, str]] = {
     p.Preset: _CHANGED,
     p.Rollback: _CHANGED,
     p.DropOverlay: _CHANGED,
+    p.Confirm: {"kept": "The revision that was on trial."},
+    p.Cancel: _CHANGED,
     p.Reset: {"what": "What was cleared."},
     p.Checkpoint: {
         "path": "The directory of the checkpoint.",
@@ -56,7 +66,8 @@ RESULTS: dict[type[p.Command], dict[str, str]] = {
     p.Stop: _STATE | {"saved": "Whether what was trained is on disk."},
     p.Inject: {"fault": "What goes wrong.", "windows": "In how many windows."},
     p.History: {
-        "revisions": "Oldest first: revision, window, time, author, reason, changes (key, old, new)."
+        "revisions": "Oldest first: revision, window, time, author, reason, changes (key, old, new), trial (null, or "
+        "windows, guards, outcome, window, reason), reverts (null, or the revision whose trial it ended)."
     },
     p.Diff: {"old": "From this revision.", "new": "To this one.", "changes": "Key, old and new of each."},
     p.Overlay: {"changes": "Live keys that differ: key, job_file, value, revision, author, reason."},
@@ -87,7 +98,7 @@ MEANING: dict[Code, str] = {
     Code.BAD_VALUE: "A field has a value that it cannot have.",
     Code.IMMUTABLE: "The key needs a restart of the job.",
     Code.FORBIDDEN: "The peer's role, or the job file, does not allow it.",
-    Code.CONFLICT: "The revision has moved on, or the id was another command's.",
+    Code.CONFLICT: "The revision has moved on, the id was another command's, or a trial is (or is not) running.",
     Code.BUSY: "Too many commands are waiting.",
     Code.NOT_READY: "No worker can do it now.",
     Code.SHUTTING_DOWN: "The job is ending, or over.",

@@ -19,18 +19,14 @@ from ampd.core import messages as m
 from ampd.core import objections, replies
 from ampd.core import stimuli as s
 from ampd.core.answers import Answers
-from ampd.core.flights import MOST_IN_FLIGHT, Flight, FlightOrder, Flights, Leg
+from ampd.core.flights import MOST_IN_FLIGHT, PAUSE_AGAIN, Flight, FlightOrder, Flights, Leg
 from ampd.core.lifecycle import JobState
 from ampd.core.objections import Objection
-from ampd.core.protocol import Code, Reply
+from ampd.core.protocol import Reply
 from ampd.core.view import JobView
+from ampd.core.watched import Watched, is_awaited
 
 Instructions = list[s.AnyInstruction]
-
-PAUSE_AGAIN = "supervisor:pause-again"
-"""The id of an order of our own; no client's id may have a colon."""
-_UNDER_WAY = (Leg.HELD, Leg.SENT)
-"""Where an outcome is possible: a worker that was lost may have reported it with its last words."""
 
 
 class Desk:
@@ -41,6 +37,7 @@ class Desk:
         self._flights = Flights()
         self._answers = Answers(view)
         self._is_open = False
+        self._watched: Watched | None = None
         self._over: Objection | None = None
         self._writing = 0
 
@@ -66,12 +63,12 @@ class Desk:
     @property
     def has_actions(self) -> bool:
         """Whether an action is admitted that may yet move the configuration."""
-        return bool(self._flights.of(m.Act))
+        return any(flight.leg is not Leg.ON_TRIAL for flight in self._flights.of(m.Act))
 
-    def restore(self, pending: Sequence[m.Act]) -> None:
+    def restore(self, pending: Sequence[m.Act], watched: Watched | None) -> None:
         """Take over what an earlier daemon admitted and did not finish."""
-        for act in pending:
-            self._flights.add(Flight(order=act, is_restored=True))
+        self._watched = watched
+        self._flights.restore(pending, watched.act if watched is not None else None)
 
     # Requests.
 
@@ -127,9 +124,7 @@ class Desk:
         everything else that was held is sent.
         """
         self._is_open = True
-        holds = self._flights.on(Leg.HELD, m.Pause, m.Resume)
-        is_true = bool(holds) and isinstance(holds[-1].order, m.Resume)
-        settled = holds if is_true else [flight for flight in holds if isinstance(flight.order, m.Resume)]
+        settled = self._flights.true_of_a_run()
         out = [*chain.from_iterable(self._done(flight, {"state": JobState.RUNNING}) for flight in settled)]
         return out + self._send_held()
 
@@ -160,9 +155,11 @@ class Desk:
         for flight in self._flights:
             if isinstance(flight.order, m.Stop):
                 out += self._done(flight, stopped)
+            elif flight.leg is Leg.ON_TRIAL:
+                out += self._interrupt(flight, objection)
             elif not isinstance(flight.order, m.Act):
                 out += self._object(flight, objection)
-            elif flight.leg in _UNDER_WAY:
+            elif flight.is_under_way:
                 out += self._abandon(flight, objection)
         return out
 
@@ -175,19 +172,31 @@ class Desk:
     def applied(self, report: m.Applied) -> Instructions:
         """An action took effect: its reply goes out when that is on disk."""
         done, flight = report.applied, self._flights.get(report.applied.request_id)
+        concluded = self._conclude(done)
         reply: Reply | None = None
-        if flight is not None and flight.leg in _UNDER_WAY:
-            self._flights.move(flight, Leg.CLOSING)
-            reply = replies.carried_out(done, report.differences, self._view.boot)
-        return self._write(s.Taken(done, reply, report.differences))
+        if flight is not None and flight.is_under_way:
+            if is_awaited(done):
+                self._flights.move(flight, Leg.ON_TRIAL)
+                self._watched = Watched(applied=done, differences=report.differences)
+            else:
+                self._flights.move(flight, Leg.CLOSING)
+                reply = replies.carried_out(done, report.differences, self._view.boot)
+        return self._write(s.Taken(done, reply, report.differences, concluded))
+
+    def _conclude(self, done: m.AppliedAction) -> Reply | None:
+        """What whoever waits for the end of the trial is told, where this was it."""
+        reply = self._watched.reply(done, self._view.boot) if self._watched is not None else None
+        if reply is not None:
+            self._watched = None
+            self._flights.move(self._flights.the(reply.id), Leg.CLOSING)
+        return reply
 
     def refused(self, report: m.Refused) -> Instructions:
         """The worker refused an order, and changed nothing."""
         flight = self._flights.get(report.request_id)
-        if flight is None or flight.leg not in _UNDER_WAY:
+        if flight is None or not flight.is_under_way:
             return []
-        code = Code(report.code) if report.code in Code.__members__ else Code.APPLY_FAILED
-        objection = Objection(code=code, message=report.message, field=report.field, hint=report.hint)
+        objection = objections.of_worker(report)
         if isinstance(flight.order, m.Act):
             return self._reject(flight, objection)
         return self._object(flight, objection)
@@ -199,16 +208,16 @@ class Desk:
 
     def save_failed(self, report: m.SaveFailed) -> Instructions:
         """A checkpoint could not be written."""
-        flight = self._flights.get(report.request_id)
-        objection = objections.not_saved(report.window, report.message)
-        return self._object(flight, objection) if flight is not None else []
+        flight, why = (
+            self._flights.get(report.request_id),
+            objections.not_saved(report.window, report.message),
+        )
+        return self._object(flight, why) if flight is not None else []
 
     def held(self, kind: type[m.Pause | m.Resume], request_id: str, state: JobState) -> Instructions:
         """The loop holds, or goes on: answers the one that asked and those sent before it (all, without an id)."""
-        sent = self._flights.on(Leg.SENT, kind)
-        ids = [flight.id for flight in sent]
-        count = ids.index(request_id) + 1 if request_id in ids else len(ids) * (not request_id)
-        return [*chain.from_iterable(self._done(flight, {"state": state}) for flight in sent[:count])]
+        sent = self._flights.sent_up_to(request_id, kind)
+        return [*chain.from_iterable(self._done(flight, {"state": state}) for flight in sent)]
 
     # The journal.
 
@@ -218,11 +227,11 @@ class Desk:
         match recorded.entry:
             case s.Accepted(act):
                 return self._accepted(act, recorded.error)
-            case s.Taken(applied, reply, _):
+            case s.Taken(applied, reply, _, concluded):
                 trouble = objections.half_recorded(applied, recorded.error) if recorded.error else None
-                return self._closed(applied.request_id, reply, trouble)
+                return self._closed(concluded, trouble) + self._closed(reply, trouble)
             case s.Rejected(reply):
-                return self._closed(reply.id, reply, None)
+                return self._closed(reply, None)
 
     def _accepted(self, act: m.Act, error: str) -> Instructions:
         flight = self._flights.get(act.request_id)
@@ -234,8 +243,8 @@ class Desk:
             return self._abandon(flight, self._over)
         return self._send_held()
 
-    def _closed(self, request_id: str, reply: Reply | None, trouble: Objection | None) -> Instructions:
-        flight = self._flights.get(request_id)
+    def _closed(self, reply: Reply | None, trouble: Objection | None) -> Instructions:
+        flight = self._flights.get(reply.id) if reply is not None else None
         if flight is None or reply is None:
             return []
         return self._object(flight, trouble) if trouble is not None else self._land(flight, reply)
@@ -258,6 +267,13 @@ class Desk:
             self._flights.land(flight)
             return []
         return self._reject(flight, objection)
+
+    def _interrupt(self, flight: Flight, objection: Objection) -> Instructions:
+        """Not remembered: the next daemon has the outcome, under the same id."""
+        assert self._watched is not None, "what is on trial is watched"
+        told = objections.trial_interrupted(self._watched.applied.revision, objection)
+        self._flights.land(flight)
+        return self._answers.give(flight.clients, replies.refusal(self._view, flight.id, told))
 
     def _reject(self, flight: Flight, objection: Objection) -> Instructions:
         self._flights.move(flight, Leg.CLOSING)

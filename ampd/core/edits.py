@@ -11,13 +11,14 @@ from typing import Any
 
 import msgspec
 
-from ampd.core import change, keys, objections
+from ampd.core import change, guard, keys, objections
 from ampd.core.change import Difference
 from ampd.core.config import JobConfig
 from ampd.core.history import JOB_FILE, History
 from ampd.core.objections import Objection
 from ampd.core.orders import Configure
 from ampd.core.protocol import Code, DropOverlay, Preset, Rollback, Set
+from ampd.core.trial import Terms
 from ampd.errors import ConfigError
 
 AnyChange = Set | Preset | Rollback | DropOverlay
@@ -32,6 +33,7 @@ class Edit(msgspec.Struct, frozen=True, kw_only=True):
     changes: dict[str, Any]
     differences: tuple[Difference, ...]
     dropped: tuple[str, ...] = ()
+    trial: Terms | None = None
 
 
 def plan(config: JobConfig, history: History, command: AnyChange) -> Edit | Objection:
@@ -48,12 +50,12 @@ def plan(config: JobConfig, history: History, command: AnyChange) -> Edit | Obje
 
 def _plan_new(config: JobConfig, command: Set | Preset) -> Edit | Objection:
     words = command.changes if isinstance(command, Set) else {}
-    objection = _objection_to_keys(words)
+    objection = _objection_to_keys(words) or _objection_to_options(command)
     if objection is not None:
         return objection
     try:
         changes = change.parse(words) if isinstance(command, Set) else dict(change.preset(command.name))
-        return edit(config, changes)
+        return msgspec.structs.replace(edit(config, changes), trial=_terms(command))
     except ConfigError as error:
         return objections.of_error(Code.BAD_VALUE, error)
 
@@ -96,6 +98,26 @@ def rebased(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
 def repeated(config: JobConfig, action: Configure, job_file: JobConfig) -> JobConfig:
     """`config` after a change of the journal is made again: keys that it dropped take what the job file says now."""
     return rebased(config, action.changes | {key: keys.value_of(job_file, key) for key in action.dropped})
+
+
+def _terms(command: Set | Preset) -> Terms | None:
+    """What the trial is to be; raises ConfigError where a guard is none."""
+    if command.trial is None:
+        return None
+    guards = tuple(guard.parse(text) for text in command.guards) or guard.DEFAULT
+    return Terms(windows=command.trial, guards=guards, is_awaited=command.wait)
+
+
+def _objection_to_options(command: Set | Preset) -> Objection | None:
+    if command.trial is not None:
+        return None
+    return (
+        objections.untried("guards")
+        if command.guards
+        else None
+        if command.wait
+        else objections.untried("wait")
+    )
 
 
 def _objection_to_keys(words: Mapping[str, str]) -> Objection | None:

@@ -58,15 +58,16 @@ ACTION_NAMES: dict[type[m.Message], str] = {
     m.Inject: "fault.injected",
     m.Reset: "statistics.reset",
     m.Avoid: "window.avoided",
+    m.Confirm: "trial.confirmed",
 }
-"""What an action that took effect is called."""
+"""What an action that took effect is called, save a change that is put on trial, or ends one."""
 
 
 def describe(report: m.Report) -> tuple[str, dict[str, Any]]:
     """The event's name and its fields as plain data; what is empty is left out."""
     match report:
         case m.Applied():
-            return ACTION_NAMES[type(report.applied.action)], _present(_of_action(report))
+            return _name_of(report.applied.action), _present(_of_action(report))
         case m.Ready():
             fields = _plain(report) | {
                 "precision": report.choice.precision.value,
@@ -79,13 +80,29 @@ def describe(report: m.Report) -> tuple[str, dict[str, Any]]:
     return NAMES[type(report)], _present(_plain(report))
 
 
+def _name_of(action: m.Action) -> str:
+    match action:
+        case m.Configure(trial=terms) if terms is not None:
+            return "trial.began"
+        case m.Configure(reverts=revision) if revision is not None:
+            return "trial.reverted"
+    return ACTION_NAMES[type(action)]
+
+
 def _of_action(report: m.Applied) -> dict[str, Any]:
     """Who changed what and when: a line that a person can read."""
     applied = report.applied
     fields = {name: value for name, value in _plain(applied).items() if name not in ("action", "request_id")}
     if isinstance(applied.action, m.Configure):
-        return fields | {"changes": [str(difference) for difference in report.differences]}
+        changes = {"changes": [str(difference) for difference in report.differences]}
+        return fields | changes | _of_trial(applied.action)
     return fields | _plain(applied.action)
+
+
+def _of_trial(action: m.Configure) -> dict[str, Any]:
+    if action.trial is not None:
+        return {"windows": action.trial.windows, "guards": [str(guard) for guard in action.trial.guards]}
+    return {"of": action.reverts} if action.reverts is not None else {}
 
 
 def _plain(message: m.Message) -> dict[str, Any]:
@@ -102,4 +119,6 @@ def level_of(report: m.Report) -> str:
     """How severe an event is: "info" or "warning" ("error" for a failed run)."""
     if isinstance(report, m.Finished) and report.result == "failed":
         return "error"
+    if isinstance(report, m.Applied) and _name_of(report.applied.action) == "trial.reverted":
+        return "warning"
     return "warning" if isinstance(report, _WARNINGS) else "info"

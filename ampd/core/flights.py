@@ -1,6 +1,6 @@
 """Commands that were admitted and not answered yet: where each is on its way, and who waits for it.
 
-    Act          RECORDING -> HELD -> SENT -> CLOSING -> answered
+    Act          RECORDING -> HELD -> SENT -> (ON_TRIAL ->) CLOSING -> answered
     any other                 HELD -> SENT            -> answered
 
 An action is on disk before it is sent (RECORDING) and its outcome is on disk before it is answered (CLOSING), so a
@@ -11,7 +11,7 @@ orders. A client that asks again with the same id joins the flight; it does not 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -23,6 +23,9 @@ MOST_IN_FLIGHT = 64
 _MOST_CLIENTS = 8
 """Of one flight: a client that comes back under a new identity for each try must not grow memory."""
 
+PAUSE_AGAIN = "supervisor:pause-again"
+"""The id of an order of our own; no client's id may have a colon."""
+
 FlightOrder = m.Act | m.Checkpoint | m.Pause | m.Resume | m.Stop
 
 
@@ -32,6 +35,7 @@ class Leg(enum.Enum):
     RECORDING = enum.auto()
     HELD = enum.auto()
     SENT = enum.auto()
+    ON_TRIAL = enum.auto()
     CLOSING = enum.auto()
 
 
@@ -52,6 +56,11 @@ class Flight(msgspec.Struct, frozen=True, kw_only=True):
         """The request's id."""
         return self.order.request_id
 
+    @property
+    def is_under_way(self) -> bool:
+        """An outcome is possible: also a worker that was lost may have reported it with its last words."""
+        return self.leg in (Leg.HELD, Leg.SENT)
+
 
 class Flights:
     """The table of flights by request id, in the order of admission."""
@@ -69,6 +78,10 @@ class Flights:
         """The flight of a request, if it has one."""
         return self._table.get(request_id)
 
+    def the(self, request_id: str) -> Flight:
+        """The flight of a request that has one."""
+        return self._table[request_id]
+
     def has_room(self, order: FlightOrder) -> bool:
         """Whether one more fits; a stop has one place in reserve, so that a flood cannot keep a job running."""
         return len(self._table) < MOST_IN_FLIGHT + isinstance(order, m.Stop)
@@ -77,6 +90,13 @@ class Flights:
         """Admit a command."""
         assert flight.id not in self._table, f"request {flight.id} is in flight already"
         self._table[flight.id] = flight
+
+    def restore(self, pending: Iterable[m.Act], on_trial: m.Act | None) -> None:
+        """Admit what an earlier daemon admitted and did not finish."""
+        for act in pending:
+            self.add(Flight(order=act, is_restored=True))
+        if on_trial is not None:
+            self.add(Flight(order=on_trial, leg=Leg.ON_TRIAL, is_restored=True))
 
     def move(self, flight: Flight, leg: Leg) -> Flight:
         """The flight, one leg on (or back)."""
@@ -99,6 +119,18 @@ class Flights:
     def of(self, *orders: type[m.Message]) -> list[Flight]:
         """Flights of some kinds of order."""
         return self._where(lambda f: isinstance(f.order, orders))
+
+    def true_of_a_run(self) -> list[Flight]:
+        """Held pauses and resumes that a job which runs answers: all, where the last is a resume."""
+        holds = self.on(Leg.HELD, m.Pause, m.Resume)
+        is_true = bool(holds) and isinstance(holds[-1].order, m.Resume)
+        return holds if is_true else [flight for flight in holds if isinstance(flight.order, m.Resume)]
+
+    def sent_up_to(self, request_id: str, kind: type[m.Message]) -> list[Flight]:
+        """What was sent of a kind, up to the one of this id; all without an id, none where it is not among them."""
+        sent = self.on(Leg.SENT, kind)
+        ids = [flight.id for flight in sent]
+        return sent[: ids.index(request_id) + 1 if request_id in ids else len(ids) * (not request_id)]
 
     def _where(self, wanted: Callable[[Flight], bool]) -> list[Flight]:
         return [flight for flight in self._table.values() if wanted(flight)]

@@ -18,7 +18,8 @@ import msgspec
 from ampd.core import change
 from ampd.core.change import Difference
 from ampd.core.config import JobConfig
-from ampd.core.orders import AppliedAction, Configure
+from ampd.core.orders import AppliedAction, Configure, Confirm
+from ampd.core.trial import Terms
 from ampd.errors import ConfigError
 
 JOB_FILE = 1
@@ -36,6 +37,8 @@ class Revision(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Any]
     dropped: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
+    trial: Terms | None = None
+    reverts: int | None = None
 
 
 def revision_of(applied: AppliedAction, differences: Sequence[Difference], time: float) -> Revision | None:
@@ -46,6 +49,7 @@ def revision_of(applied: AppliedAction, differences: Sequence[Difference], time:
     return Revision(
         number=applied.revision, window=applied.window, time=time, author=applied.author, reason=applied.reason,
         values=action.changes, dropped=action.dropped, differences=tuple(differences),
+        trial=action.trial, reverts=action.reverts,
     )  # fmt: skip
 
 
@@ -55,6 +59,8 @@ class History:
     def __init__(self, job_file: JobConfig) -> None:
         self.job_file = job_file
         self.revisions: list[Revision] = []
+        self.ends: dict[int, AppliedAction] = {}
+        """How trials ended, by the revision that was on trial."""
 
     @property
     def last(self) -> int:
@@ -64,6 +70,12 @@ class History:
     def add(self, *revisions: Revision | None) -> None:
         """Take in what came next."""
         self.revisions += [revision for revision in revisions if revision is not None]
+
+    def note(self, done: AppliedAction) -> None:
+        """Take in how a trial ended, where an action ended one."""
+        match done.action:
+            case Confirm(revision=int(of)) | Configure(reverts=int(of)):
+                self.ends[of] = done
 
     def overlay(self, number: int) -> dict[str, Any]:
         """The live keys that a revision held over the job file; raises ConfigError where there is no such one."""

@@ -19,9 +19,12 @@ from ampd.core.orders import (
     Act,
     Action,
     AppliedAction,
+    Asked,
     Avoid,
+    Cancel,
     Checkpoint,
     Configure,
+    Confirm,
     Inject,
     Leave,
     Message,
@@ -33,10 +36,11 @@ from ampd.core.orders import (
     Stop,
 )  # fmt: skip
 from ampd.core.precision import Capability, Choice, Precision
+from ampd.core.trial import OnTrial
 from ampd.core.trouble import Trouble
 
 __all__ = [
-    "Act", "Action", "Applied", "AppliedAction", "Avoid", "Checkpoint", "Configure", "Evaluated", "Fault", "FellBack", "Finished",
+    "Act", "Action", "Applied", "AppliedAction", "Asked", "Avoid", "Cancel", "Checkpoint", "Configure", "Confirm", "Evaluated", "Fault", "FellBack", "Finished",
     "Going", "Hello", "Holding", "Inject", "Leave", "LimitReached", "Lost", "Message", "Order", "Pause", "Quarantined", "Ready",
     "Refused", "Report", "Reset", "Result", "Resume", "RolledBack", "SaveFailed", "Saved", "ScaleMoved", "ScaleStuck", "SetAside",
     "Skipped", "Snapshot", "Split", "Start", "Stop", "Warned", "Widened",
@@ -262,6 +266,7 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     saved: MemorySaved | None = None
     distributions: Distributions = msgspec.field(default_factory=Distributions)
     skipped_in_a_row: int = 0
+    trial: OnTrial | None = None
 
 
 Report = (

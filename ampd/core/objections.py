@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from ampd.core.lifecycle import JobState
-from ampd.core.messages import AppliedAction
+from ampd.core.messages import AppliedAction, Refused
 from ampd.core.protocol import Code
 from ampd.errors import ConfigError
+
+_END_IT = "end it first: `ampctl confirm` keeps the change, `ampctl cancel` reverts it"
 
 
 class Objection(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +24,12 @@ class Objection(msgspec.Struct, frozen=True, kw_only=True):
 def of_error(code: Code, error: ConfigError) -> Objection:
     """What validation found."""
     return Objection(code=code, message=str(error), field=error.field, hint=error.hint)
+
+
+def of_worker(report: Refused) -> Objection:
+    """What the loop found."""
+    code = Code(report.code) if report.code in Code.__members__ else Code.APPLY_FAILED
+    return Objection(code=code, message=report.message, field=report.field, hint=report.hint)
 
 
 def immutable(path: str) -> Objection:
@@ -50,6 +58,73 @@ def stale_revision(asked: int, current: int) -> Objection:
         code=Code.CONFLICT,
         message=f"the change was asked for on revision {asked}, but revision {current} holds",
         hint="look at what holds now with `ampctl get`, then ask again on that revision",
+    )
+
+
+def moved_on(base: int | None, current: int) -> Objection:
+    """A change was worked out from what held before another one."""
+    return Objection(
+        code=Code.CONFLICT,
+        message=f"the change was made for revision {base}, but revision {current} holds",
+        hint="look at the change in between and ask again",
+    )
+
+
+def second_trial(revision: int, until: int) -> Objection:
+    """What made the difference could not be told."""
+    return Objection(
+        code=Code.CONFLICT,
+        message=f"revision {revision} is on trial until window {until}, and one trial runs at a time",
+        hint=_END_IT,
+    )
+
+
+def on_trial(keys: list[str], revision: int, until: int) -> Objection:
+    """A key that is watched does not move under the trial."""
+    are = "is" if len(keys) == 1 else "are"
+    return Objection(
+        code=Code.CONFLICT,
+        message=f"{', '.join(keys)} {are} on trial since revision {revision}, until window {until}",
+        field=keys[0],
+        hint=_END_IT,
+    )
+
+
+def too_long(windows: int, left: int) -> Objection:
+    """The job would be over before the trial is."""
+    return Objection(
+        code=Code.BAD_VALUE,
+        message=f"a trial of {windows} windows does not end in this job, which has {left} left",
+        field="trial",
+        hint="give it fewer windows",
+    )
+
+
+def no_trial() -> Objection:
+    """There is nothing to keep or to revert."""
+    return Objection(
+        code=Code.CONFLICT,
+        message="no change is on trial",
+        hint="`ampctl history` shows how the last one ended; `ampctl rollback` undoes a change that was kept",
+    )
+
+
+def untried(option: str) -> Objection:
+    """An option of trials, without one."""
+    return Objection(
+        code=Code.BAD_VALUE,
+        message=f"{option} is for a trial, and none is asked for",
+        field=option,
+        hint="say for how many windows the change is watched: `ampctl set KEY=VALUE --trial 200`",
+    )
+
+
+def trial_interrupted(revision: int, ending: Objection) -> Objection:
+    """The job ends before the trial does."""
+    return Objection(
+        code=ending.code,
+        message=f"{ending.message}; revision {revision} is still on trial",
+        hint="the trial goes on when the job is started again; ask again then with the same --request-id",
     )
 
 

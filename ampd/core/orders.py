@@ -15,6 +15,7 @@ import msgspec
 from ampd.core.config import JobConfig
 from ampd.core.faults import Fault
 from ampd.core.ledger import Cause
+from ampd.core.trial import Terms
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbid_unknown_fields=True):
@@ -27,12 +28,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", forbi
 class Configure(Message, frozen=True, kw_only=True, tag="configure"):
     """Change live keys. `base` is the revision it was decided on; None rebases on whatever holds.
 
-    `dropped` are the keys among them that follow the job file from now on, whatever it will say.
+    `dropped` are the keys among them that follow the job file from now on, whatever it will say. With `trial` the
+    change is on trial; `reverts` is the revision whose trial this change ends by going back.
     """
 
     changes: dict[str, Any]
     base: int | None = None
     dropped: tuple[str, ...] = ()
+    trial: Terms | None = None
+    reverts: int | None = None
 
 
 class Inject(Message, frozen=True, kw_only=True, tag="inject"):
@@ -54,7 +58,20 @@ class Avoid(Message, frozen=True, kw_only=True, tag="avoid"):
     cause: Cause
 
 
-Action = Configure | Inject | Reset | Avoid
+class Confirm(Message, frozen=True, kw_only=True, tag="confirm"):
+    """Keep what is on trial. The loop says which `revision` that is, so that a journal can be read."""
+
+    revision: int | None = None
+
+
+class Cancel(Message, frozen=True, kw_only=True, tag="cancel"):
+    """Revert what is on trial; the loop makes a `Configure` of it, since it knows what was before."""
+
+
+Action = Configure | Inject | Reset | Avoid | Confirm
+"""What takes effect, and is repeated."""
+Asked = Action | Cancel
+"""What may be ordered."""
 
 
 class AppliedAction(Message, frozen=True, kw_only=True, tag="applied-action"):
@@ -85,7 +102,7 @@ class Act(Message, frozen=True, kw_only=True, tag="act"):
     """Carry out an action at the next boundary."""
 
     request_id: str
-    action: Action
+    action: Asked
     author: str = ""
     reason: str = ""
 

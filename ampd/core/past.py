@@ -14,7 +14,8 @@ from ampd.core import protocol as p
 from ampd.core.change import Difference, differences
 from ampd.core.history import History, Revision
 from ampd.core.objections import Objection
-from ampd.core.replies import Result, rows
+from ampd.core.orders import AppliedAction, Confirm
+from ampd.core.replies import Result, on_trial, rows
 from ampd.core.ring import Ring
 from ampd.core.view import JobView
 
@@ -22,10 +23,10 @@ from ampd.core.view import JobView
 def history(past: History, last: int | None) -> Result:
     """Every revision but the first, which is the job file; or the `last` of them."""
     chosen = past.revisions if last is None else past.revisions[-last:]
-    return {"revisions": [_revision(revision) for revision in chosen]}
+    return {"revisions": [_revision(revision, past.ends.get(revision.number)) for revision in chosen]}
 
 
-def _revision(revision: Revision) -> Result:
+def _revision(revision: Revision, end: AppliedAction | None) -> Result:
     return {
         "revision": revision.number,
         "window": revision.window,
@@ -33,7 +34,19 @@ def _revision(revision: Revision) -> Result:
         "author": revision.author,
         "reason": revision.reason,
         "changes": rows(revision.differences),
+        "trial": _trial(revision, end),
+        "reverts": revision.reverts,
     }
+
+
+def _trial(revision: Revision, end: AppliedAction | None) -> Result | None:
+    """What the revision was watched for, and how that ended; None for one that was not on trial."""
+    if end is None:
+        running = on_trial(revision.trial, "running")
+        return running and running | {"window": None}
+    outcome = "confirmed" if isinstance(end.action, Confirm) else "reverted"
+    told = on_trial(revision.trial, outcome, end.reason or f"by {end.author}")
+    return told and told | {"window": end.window}
 
 
 def diff(past: History, view: JobView, command: p.Diff) -> Result:

@@ -1,8 +1,8 @@
 """Between client and daemon: requests, replies and events, as JSON (protocol version 1).
 
 A request is one frame, `{"v": 1, "id": "...", "command": {"op": "set", ...}}`; exactly one reply with the same
-`id` follows, and it is final: a change is answered after it took effect, with the revision and the window. What each
-operation takes and gives, and what each code means, is answered by `hello` (`core.description`).
+`id` follows, and it is final: a change is answered after it took effect, with the revision and the window, and one on
+trial after the trial's end (unless `wait` is false). What each operation takes and gives, and what each code means, is answered by `hello` (`core.description`).
 Asking again with the same id is safe: the first answer is repeated. Unknown fields, unknown operations and
 duplicate keys are refused by code, never ignored. Anything that decodes as far as its id gets a reply.
 
@@ -60,6 +60,9 @@ class Code(enum.StrEnum):
         return self in (Code.BUSY, Code.NOT_READY)
 
 
+Windows = Annotated[int, Meta(ge=1, le=100_000)]
+
+
 class Command(msgspec.Struct, frozen=True, kw_only=True, tag_field="op", forbid_unknown_fields=True):
     """One operation; its `op` is the verb of `ampctl`."""
 
@@ -75,12 +78,15 @@ class Get(Command, frozen=True, kw_only=True, tag="get"):
 
 
 class Set(Command, frozen=True, kw_only=True, tag="set"):
-    """Change live keys, all or none; values are words as an operator types them."""
+    """Change live keys, all or none; values are words as an operator types them. With `trial`, it may be undone."""
 
     changes: Annotated[dict[str, str], Meta(min_length=1, max_length=64)]
     if_revision: int | None = None
     dry_run: bool = False
     reason: str = ""
+    trial: Windows | None = None
+    guards: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+    wait: bool = True
 
 
 class Preset(Command, frozen=True, kw_only=True, tag="preset"):
@@ -90,6 +96,9 @@ class Preset(Command, frozen=True, kw_only=True, tag="preset"):
     if_revision: int | None = None
     dry_run: bool = False
     reason: str = ""
+    trial: Windows | None = None
+    guards: Annotated[tuple[str, ...], Meta(max_length=16)] = ()
+    wait: bool = True
 
 
 class Stats(Command, frozen=True, kw_only=True, tag="stats"):
@@ -124,7 +133,7 @@ class Inject(Command, frozen=True, kw_only=True, tag="inject"):
     """Make windows go wrong on purpose; refused unless the job file allows it."""
 
     fault: Fault
-    windows: Annotated[int, Meta(ge=1, le=100000)] = 1
+    windows: Windows = 1
 
 
 class History(Command, frozen=True, kw_only=True, tag="history"):
@@ -161,6 +170,18 @@ class DropOverlay(Command, frozen=True, kw_only=True, tag="overlay-drop"):
     reason: str = ""
 
 
+class Confirm(Command, frozen=True, kw_only=True, tag="confirm"):
+    """Keep the change that is on trial, now."""
+
+    reason: str = ""
+
+
+class Cancel(Command, frozen=True, kw_only=True, tag="cancel"):
+    """Revert the change that is on trial, now: a new revision."""
+
+    reason: str = ""
+
+
 class Events(Command, frozen=True, kw_only=True, tag="events"):
     """Events after number `since` of this boot, `most` at a time; all that are kept, where it is not given."""
 
@@ -175,14 +196,14 @@ class Hello(Command, frozen=True, kw_only=True, tag="hello"):
 
 AnyCommand = (
     Status | Get | Set | Preset | Stats | Reset | Checkpoint | Pause | Resume | Stop | Inject
-    | History | Diff | Rollback | Overlay | DropOverlay | Events | Hello
+    | History | Diff | Rollback | Overlay | DropOverlay | Confirm | Cancel | Events | Hello
 )  # fmt: skip
 
 # Design: reads need `view`; what an engineer does on shift needs `operate`; ending a job needs `admin`.
 ROLE_OF: dict[type[Command], Role] = {
     Status: Role.VIEW, Get: Role.VIEW, Stats: Role.VIEW,
     Set: Role.OPERATE, Preset: Role.OPERATE, Reset: Role.OPERATE, Checkpoint: Role.OPERATE,
-    Pause: Role.OPERATE, Resume: Role.OPERATE, Inject: Role.OPERATE,
+    Pause: Role.OPERATE, Resume: Role.OPERATE, Inject: Role.OPERATE, Confirm: Role.OPERATE, Cancel: Role.OPERATE,
     History: Role.VIEW, Diff: Role.VIEW, Overlay: Role.VIEW, Events: Role.VIEW, Hello: Role.VIEW,
     Rollback: Role.ADMIN, DropOverlay: Role.ADMIN, Stop: Role.ADMIN,
 }  # fmt: skip

@@ -14,11 +14,12 @@ import msgspec
 from ampd.core import keys, objections
 from ampd.core.change import Difference
 from ampd.core.ledger import Counts, Span
-from ampd.core.messages import Action, AppliedAction, Avoid, Configure, Inject, Reset, Saved
+from ampd.core.messages import Action, AppliedAction, Avoid, Configure, Confirm, Inject, Reset, Saved
 from ampd.core.objections import Objection
 from ampd.core.protocol import Done, Refusal
 from ampd.core.rate import Rate
 from ampd.core.recent import Told, facts
+from ampd.core.trial import Terms
 from ampd.core.view import JobView
 
 Result = dict[str, Any]
@@ -104,6 +105,7 @@ def _precision(view: JobView) -> Result:
         "applied": counts.applied,
         "skipped": counts.skipped,
         "fp32_fallbacks": counts.fp32_fallbacks,
+        "trial": msgspec.to_builtins(snapshot.trial) if snapshot else None,
     }
 
 
@@ -165,9 +167,17 @@ def _range(span: Span) -> dict[str, float | None]:
     return {"min": span.least, "mean": span.mean, "max": span.greatest}
 
 
-def changed(differences: Sequence[Difference], *, dry_run: bool) -> Result:
+def changed(differences: Sequence[Difference], *, dry_run: bool, trial: Result | None = None) -> Result:
     """The result of a change, made or not."""
-    return {"changes": rows(differences), "dry_run": dry_run}
+    return {"changes": rows(differences), "dry_run": dry_run, "trial": trial}
+
+
+def on_trial(terms: Terms | None, outcome: str | None, reason: str = "") -> Result | None:
+    """What a change is watched for, and what came of it; None for one that is not on trial."""
+    if terms is None:
+        return None
+    guards = [str(guard) for guard in terms.guards]
+    return {"windows": terms.windows, "guards": guards, "outcome": outcome, "reason": reason}
 
 
 def rows(differences: Sequence[Difference]) -> list[Result]:
@@ -187,7 +197,9 @@ def taken(action: Action, differences: Sequence[Difference]) -> Result:
     """The result of an action that took effect."""
     match action:
         case Configure():
-            return changed(differences, dry_run=False)
+            return changed(differences, dry_run=False, trial=on_trial(action.trial, "running"))
+        case Confirm():
+            return {"kept": action.revision}
         case Inject():
             return {"fault": action.fault, "windows": action.windows}
         case Reset():

@@ -33,6 +33,10 @@ def route(desk: Desk, view: JobView, history: History, asked: Requested) -> Inst
             return _change(desk, view, history, asked)
         case p.Reset():
             return desk.admit(asked, act(asked, m.Reset(what=command.what)))
+        case p.Confirm():
+            return desk.admit(asked, act(asked, m.Confirm(), command.reason))
+        case p.Cancel():
+            return desk.admit(asked, act(asked, m.Cancel(), command.reason))
         case p.Inject():
             return _inject(desk, view, asked, command)
         case p.Checkpoint():
@@ -50,7 +54,7 @@ def route(desk: Desk, view: JobView, history: History, asked: Requested) -> Inst
             assert_never(command)
 
 
-def act(asked: Requested, action: m.Action, reason: str = "") -> m.Act:
+def act(asked: Requested, action: m.Asked, reason: str = "") -> m.Act:
     """The order that carries out an action for who asked."""
     return m.Act(request_id=asked.request.id, action=action, author=asked.author, reason=reason)
 
@@ -64,13 +68,15 @@ def _change(desk: Desk, view: JobView, history: History, asked: Requested) -> In
     if isinstance(planned, Objection):
         return desk.refuse(asked, planned)
     if command.dry_run:
-        return desk.answer(asked, replies.changed(planned.differences, dry_run=True), is_kept=False)
+        watched = replies.on_trial(planned.trial, None)
+        result = replies.changed(planned.differences, dry_run=True, trial=watched)
+        return desk.answer(asked, result, is_kept=False)
     if not planned.differences and not planned.dropped and _is_settled(desk, view):
         return desk.answer(asked, replies.changed((), dry_run=False))
     # What goes back was worked out from what holds now, so it must not be made on anything else.
     goes_back = isinstance(command, p.Rollback | p.DropOverlay)
     base = view.revision if goes_back and command.if_revision is None else command.if_revision
-    action = m.Configure(changes=planned.changes, base=base, dropped=planned.dropped)
+    action = m.Configure(changes=planned.changes, base=base, dropped=planned.dropped, trial=planned.trial)
     return desk.admit(asked, act(asked, action, command.reason))
 
 

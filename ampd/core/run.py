@@ -75,6 +75,7 @@ class Run:
         self.history.add(*booted.revisions)
         self._schedule += booted.schedule
         for done in self._schedule:
+            self.history.note(done)
             if isinstance(done.action, m.Configure):
                 view.config = edits.repeated(view.config, done.action, self.history.job_file)
             view.revision = max(view.revision, done.revision)
@@ -261,6 +262,7 @@ class Run:
             return []
         self._schedule.append(done)
         self.history.add(revision_of(done, report.differences, now))
+        self.history.note(done)
         if isinstance(done.action, m.Configure):
             who = "policy" if done.author == "policy" else "operator"
             self._view.changes[who] = self._view.changes.get(who, 0) + 1

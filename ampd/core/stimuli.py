@@ -54,11 +54,15 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """An action took effect, and moved `differences`; `reply` is for its client, or None where nobody asked."""
+    """An action took effect, and moved `differences`; `reply` is for its client, or None where nobody is answered now.
+
+    `concluded` is for who asked for a trial, where this ended it.
+    """
 
     applied: AppliedAction
     reply: Reply | None
     differences: tuple[Difference, ...] = ()
+    concluded: Reply | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True):

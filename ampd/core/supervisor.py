@@ -31,6 +31,7 @@ from ampd.core.run import Run, Worker
 from ampd.core.stimuli import TimerKind
 from ampd.core.timers import Timers
 from ampd.core.view import JobView
+from ampd.core.watched import under_way
 from ampd.errors import ConfigError, ExitCode
 
 HURRY_SECONDS = 5.0
@@ -92,7 +93,7 @@ class Supervisor:
         told = self._bulletin.tell(
             "daemon.started", booted.now, pid=view.pid, endpoint=view.endpoint, http=view.http
         )
-        self.desk.restore(booted.pending)
+        self.desk.restore(booted.pending, under_way(booted.schedule, booted.revisions))
         return [told, *self.run.begin(booted)]
 
     def _requested(self, asked: s.Requested) -> Instructions:

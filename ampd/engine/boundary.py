@@ -16,13 +16,16 @@ from typing import Any, Protocol, assert_never
 import msgspec
 
 from ampd.core import messages as m
+from ampd.core import objections
 from ampd.core.change import change, differences
 from ampd.core.config import JobConfig
 from ampd.core.keys import value_of
 from ampd.core.ledger import Ledger, WindowRecord
-from ampd.core.live import Live
+from ampd.core.live import POLICY, Live
+from ampd.core.objections import Objection
 from ampd.core.policy import FallbackBudget, raise_dtype
 from ampd.core.precision import Capability, Choice, Precision
+from ampd.core.protocol import Code
 from ampd.engine.inject import Injector
 from ampd.errors import ConfigError
 
@@ -31,6 +34,8 @@ class Governed(Protocol):
     """What actions act on: a trainer, or several as one."""
 
     config: JobConfig
+    total_windows: int
+    """When the job is complete; 0 where that is not known."""
 
     @property
     def precision(self) -> Precision:
@@ -87,6 +92,7 @@ class Boundary:
         self._job_file = job_file
         self._schedule: deque[m.AppliedAction] = deque()
         self._pending: deque[m.Act] = deque()
+        self._conclusion: m.Act | None = None  # of the trial, for the next boundary
 
     def resume(
         self, saved: Mapping[str, Any] | None, schedule: Sequence[m.AppliedAction], pending: Sequence[m.Act]
@@ -102,13 +108,17 @@ class Boundary:
     def has_work(self, window: int) -> bool:
         """Whether crossing into `window` would do anything."""
         is_due = bool(self._schedule) and self._schedule[0].window <= window
-        waits = bool(self._pending or self.requested or self.hold_reason or self.failure)
-        return is_due or waits or not self._orders.empty()
+        waits = bool(self._pending or self.requested or self.hold_reason or self.failure or self._conclusion)
+        is_ending = self.live.trial is not None and self.live.trial.until <= window
+        return is_due or waits or is_ending or not self._orders.empty()
 
     def cross(self, window: int) -> None:
         """Apply everything that is due before `window`; other orders are left in `requested`. Never blocks."""
         while self._schedule and self._schedule[0].window <= window:
             self._repeat(self._schedule.popleft(), window)
+        if self._conclusion is not None and not self._schedule:
+            self.act(self._conclusion, window)
+            self._conclusion = None
         while not self._orders.empty():
             self.take(self._orders.get())
         while self._pending and not self._schedule:
@@ -123,22 +133,14 @@ class Boundary:
 
     def act(self, act: m.Act, window: int) -> None:
         """Carry out one ordered action; reports Applied, or Refused with nothing changed."""
-        applied = m.AppliedAction(
-            seq=self.live.seq + 1, window=window, revision=self.live.revision, action=act.action,
-            request_id=act.request_id, author=act.author, reason=act.reason,
-        )  # fmt: skip
-        if isinstance(act.action, m.Configure) and act.action.base not in (None, self.live.revision):
-            message = (
-                f"the change was made for revision {act.action.base}, but revision {self.live.revision} holds"
-            )
-            self._refuse(
-                act, "CONFLICT", ConfigError(message, hint="look at the change in between and ask again")
-            )
+        objection = self.live.objection(act.action, window, self._trainer.total_windows)
+        if objection is not None:
+            self._refuse(act, objection)
             return
         try:
-            self._carry_out(applied)
+            self._carry_out(self._applied(act, window))
         except ConfigError as error:
-            self._refuse(act, "APPLY_FAILED", error)
+            self._refuse(act, objections.of_error(Code.APPLY_FAILED, error))
 
     def judge(self, record: WindowRecord) -> None:
         """Policy after a window: the fallback budget, and what a window that was never applied leads to."""
@@ -150,11 +152,25 @@ class Boundary:
             self._react_to_skip(record)
         if budget.is_passed(self._trainer.config.amp):
             self._react_to_limit(record, budget)
+        self.watch(record)
 
-    def _refuse(self, act: m.Act, code: str, error: ConfigError) -> None:
+    def watch(self, record: WindowRecord) -> None:
+        """Look at the trial after a window. How it ended in a history that is repeated comes from there."""
+        self.live.enter(record)
+        if not self._schedule and self._conclusion is None:
+            self._conclusion = self.live.conclusion()
+
+    def _applied(self, act: m.Act, window: int) -> m.AppliedAction:
+        """The action that an order is, with its number; raises ConfigError."""
+        return m.AppliedAction(
+            seq=self.live.seq + 1, window=window, revision=self.live.revision, action=self.live.resolved(act.action),
+            request_id=act.request_id, author=act.author, reason=act.reason,
+        )  # fmt: skip
+
+    def _refuse(self, act: m.Act, why: Objection) -> None:
         self._report(
             m.Refused(
-                request_id=act.request_id, code=code, message=str(error), field=error.field, hint=error.hint
+                request_id=act.request_id, code=why.code, message=why.message, field=why.field, hint=why.hint
             )
         )
 
@@ -174,16 +190,22 @@ class Boundary:
         old = self._trainer.config
         match applied.action:
             case m.Configure():
-                self._configure(applied.action)
+                self._configure(applied.action, applied.window)
             case m.Inject(fault=fault, windows=windows):
                 self._trainer.injector.arm(fault, windows)
             case m.Reset(what=what):
                 self._reset(what)
             case m.Avoid(cause=cause):
                 self.live.avoid = cause
+            case m.Confirm():
+                self.live.confirm()
             case _:
                 assert_never(applied.action)
-        if applied.author == "policy" and isinstance(applied.action, m.Configure):
+        if (
+            applied.author == POLICY
+            and isinstance(applied.action, m.Configure)
+            and applied.action.reverts is None
+        ):
             self.live.budget = msgspec.structs.replace(self.live.budget, acted=True)
         self.live.seq = applied.seq
         applied = msgspec.structs.replace(applied, revision=self.live.revision)
@@ -195,13 +217,11 @@ class Boundary:
             )
         )
 
-    def _configure(self, action: m.Configure) -> None:
+    def _configure(self, action: m.Configure, window: int) -> None:
         """A dropped key takes what the job file says now, which may be another value than when it was dropped."""
         dropped = {key: value_of(self._job_file, key) for key in action.dropped}
         self._trainer.configure(change(self._trainer.config, action.changes | dropped))
-        held = self.live.overrides | action.changes
-        self.live.overrides = {key: value for key, value in held.items() if key not in dropped}
-        self.live.revision += 1
+        self.live.take(action, window, self._job_file)
 
     def _reset(self, what: str) -> None:
         match what:
@@ -235,7 +255,7 @@ class Boundary:
             window=record.window,
             revision=self.live.revision,
             action=m.Avoid(cause=record.skipped),
-            author="policy",
+            author=POLICY,
         )
         self.is_rolling_back = True
         self._report(m.RolledBack(window=record.window, cause=record.skipped))
@@ -244,7 +264,7 @@ class Boundary:
     def _react_to_limit(self, record: WindowRecord, budget: FallbackBudget) -> None:
         action = self._trainer.config.amp.on_fallback_limit
         self.live.budget = msgspec.structs.replace(budget, acted=True)
-        if any(past.author == "policy" and isinstance(past.action, m.Configure) for past in self._schedule):
+        if any(past.author == POLICY and _moves_dtype(past.action) for past in self._schedule):
             return  # decided once already: the journal repeats it
         self._report(
             m.LimitReached(window=record.window, epoch=record.epoch, fallbacks=budget.used, action=action)
@@ -256,8 +276,18 @@ class Boundary:
             case "abort":
                 self.failure = message
             case "raise_dtype":
-                changes = raise_dtype(self._trainer.precision, self._trainer.capability)
-                act = m.Act(
-                    request_id="", action=m.Configure(changes=changes), author="policy", reason=message
-                )
-                self._pending.append(act)  # for the next boundary, where every window is settled
+                self._raise_dtype(message)
+
+    def _raise_dtype(self, reason: str) -> None:
+        """At the next boundary, where every window is settled. A dtype that is on trial has failed it."""
+        trial = self.live.trial
+        if trial is not None and "amp.dtype" in trial.back:
+            self._conclusion = self._conclusion or self.live.reverting(reason)
+            return
+        changes = raise_dtype(self._trainer.precision, self._trainer.capability)
+        action = m.Configure(changes=changes)
+        self._pending.append(m.Act(request_id="", action=action, author=POLICY, reason=reason))
+
+
+def _moves_dtype(action: m.Action) -> bool:
+    return isinstance(action, m.Configure) and "amp.dtype" in action.changes

@@ -83,18 +83,22 @@ class Loop:
                 fetched = self._watch.lap("data")
                 records = self._run(window)
                 self.window += 1
-                self._distributions.window_seconds.add(fetched + self._watch.lap("train"))
+                trained = self._watch.lap("train")
+                self._distributions.window_seconds.add(fetched + trained)
+                self._boundary.live.timed(trained)
                 self._account(records)
                 self._watch.lap("telemetry")
         finally:
             feed.close()
 
     def _run(self, window: Window) -> list[WindowRecord]:
-        """One window: trained, or passed over where a rollback says so, which is no news to policy."""
+        """One window: trained, or passed over where a rollback says so, which is news only to a trial."""
         cause, self._boundary.live.avoid = self._boundary.live.avoid, None
         if cause is None:
             return self._trainer.step(window)
-        self._telemetry.record(self._trainer.pass_over(window, cause))
+        record = self._trainer.pass_over(window, cause)
+        self._telemetry.record(record)
+        self._boundary.watch(record)
         return []
 
     def _declare_window(self) -> None:
@@ -106,7 +110,7 @@ class Loop:
         for record in records:
             self._telemetry.record(record)
             self._boundary.judge(record)
-        self._telemetry.push_if_due(self.window, self._revision)
+        self._telemetry.push_if_due(self.window, self._boundary.live)
 
     def _cross_boundary(self) -> None:
         trouble = self._new_trouble()
@@ -118,7 +122,7 @@ class Loop:
             self._meet(trouble)
         if self._boundary.has_work(self.window):
             self._cross()
-            self._telemetry.push(self.window, self._revision)  # whoever asks after an answer sees its effect
+            self._telemetry.push(self.window, self._boundary.live)  # after an answer, its effect is seen
         self._serve_requests()
         if self._boundary.hold_reason:
             self._hold(self._boundary.hold_reason, "")
@@ -196,7 +200,7 @@ class Loop:
 
     def _hold(self, reason: str, request_id: str, is_over: Callable[[], bool] = lambda: False) -> None:
         """Stay at this boundary until resumed or stopped, or until it is over; actions and checkpoints go on."""
-        self._telemetry.push(self.window, self._revision)
+        self._telemetry.push(self.window, self._boundary.live)
         self._report(m.Holding(window=self.window, reason=reason, request_id=request_id))
         self._watch.lap("train")
         while self._stop is None:
@@ -233,7 +237,7 @@ class Loop:
             case _ if order is not None:
                 self._serve(order)
         self._saves.begin(self.window)
-        self._telemetry.push(self.window, self._revision)
+        self._telemetry.push(self.window, self._boundary.live)
 
     def _evaluate(self) -> None:
         self._declare(Phase.EVALUATION)
@@ -260,7 +264,7 @@ class Loop:
         if trouble is not None:
             result, message = "failed", failure(trouble)
         self._telemetry.flush()
-        self._telemetry.push(self.window, self._revision)
+        self._telemetry.push(self.window, self._boundary.live)
         return m.Finished(
             result=result,
             window=self.window,
@@ -277,7 +281,3 @@ class Loop:
             self._hold_until_saved(trouble)
             self._saves.wait()
         return self._writer.trouble
-
-    @property
-    def _revision(self) -> int:
-        return self._boundary.live.revision

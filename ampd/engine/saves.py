@@ -78,7 +78,7 @@ class Saves:
         live = self._boundary.live
         state = {
             **self._trainer.state_dict(),
-            "live": msgspec.to_builtins(live),
+            "live": msgspec.to_builtins(live.lasting()),
             "position": {"window": window, "row_bytes": self._writer.row_bytes},
             "evaluated": self._evaluation(window),
         }

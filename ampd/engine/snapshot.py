@@ -12,6 +12,7 @@ from ampd.core import messages as m
 from ampd.core.histogram import Distributions
 from ampd.core.kept import saved
 from ampd.core.ledger import Counts, WindowRecord
+from ampd.core.live import Live
 from ampd.engine.device import memory_in_use
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
@@ -63,11 +64,11 @@ class Telemetry:
             message = f"float16 without a loss scale: {record.zeros:.1%} of the gradients of window {record.window} are zero"
             self._report(m.Warned(topic="unscaled-float16", message=message))
 
-    def push_if_due(self, window: int, revision: int) -> None:
+    def push_if_due(self, window: int, live: Live) -> None:
         """Hand over rows and a snapshot, a few times a second."""
         if time.perf_counter() - self._pushed >= _PUSH_SECONDS:
             self.flush()
-            self.push(window, revision)
+            self.push(window, live)
 
     def flush(self) -> None:
         """Hand over the rows so far."""
@@ -75,13 +76,13 @@ class Telemetry:
             self._keep_rows(self._rows)
             self._rows = []
 
-    def push(self, window: int, revision: int) -> None:
+    def push(self, window: int, live: Live) -> None:
         """Send a snapshot now."""
         self._pushed = time.perf_counter()
         trainer, ledger, last = self._trainer, self._trainer.ledger, self._last_finite
         self._report(
             m.Snapshot(
-                rank=0, window=window, total_windows=trainer.total_windows, revision=revision,
+                rank=0, window=window, total_windows=trainer.total_windows, revision=live.revision,
                 epoch=window // trainer.parts.workload.windows_per_epoch, precision=trainer.precision,
                 counts=ledger.job.minus(self._base), job=ledger.job.copy(), span=ledger.span,
                 span_scale=msgspec.structs.replace(ledger.scale), span_loss=msgspec.structs.replace(ledger.loss), loss=last.loss if last else None,
@@ -89,7 +90,7 @@ class Telemetry:
                 scale=self._last.scale if self._last else None, seconds=dict(self._watch.seconds),
                 memory=memory_in_use(trainer.parts.device), figures=self.figures, zeros=self._last.zeros if self._last else None,
                 kept=dict(ledger.kept), saved=saved(ledger.kept, trainer.precision), distributions=self._distributions.copy(),
-                skipped_in_a_row=self._skipped_in_a_row,
+                skipped_in_a_row=self._skipped_in_a_row, trial=live.trial.standing() if live.trial is not None else None,
             )
         )  # fmt: skip
 

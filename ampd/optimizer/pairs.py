@@ -64,6 +64,7 @@ class Pairs:
         self.watch = Stopwatch()
         self.distributions = Distributions()
         self.current: Pair | None = None
+        self.total_windows = UNKNOWN_TOTAL
         self._report = report
         self._pairs: weakref.WeakKeyDictionary[
             optim.Optimizer, weakref.WeakKeyDictionary[nn.Module, Pair]

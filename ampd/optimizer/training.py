@@ -106,11 +106,13 @@ class TrainingOptimizer:
             pair.trainer.probe(window)
             pair.is_probed = True
         (record,) = pair.trainer.step(window)
-        self._pairs.distributions.window_seconds.add(fetched + watch.lap("train"))
+        trained = watch.lap("train")
+        self._pairs.distributions.window_seconds.add(fetched + trained)
+        self._boundary.live.timed(trained)
         pair.telemetry.record(record)
         self._boundary.judge(record)
         if self.serving is not None:
-            pair.telemetry.push_if_due(window.number + 1, self._boundary.live.revision)
+            pair.telemetry.push_if_due(window.number + 1, self._boundary.live)
         watch.lap("telemetry")
         if self._boundary.failure:
             failure, self._boundary.failure = self._boundary.failure, ""  # whoever catches it may go on
@@ -123,7 +125,7 @@ class TrainingOptimizer:
             self.serving.bring(self._boundary, pair)
         if self._boundary.has_work(number):
             self._boundary.cross(number)
-            pair.telemetry.push(number, self._boundary.live.revision)
+            pair.telemetry.push(number, self._boundary.live)
 
 
 def _result(record: WindowRecord, output: Any) -> StepResult:

@@ -17,6 +17,7 @@ from ampd.core.messages import Saved
 from ampd.core.protocol import Event
 from ampd.core.recent import Told, facts
 from ampd.core.replies import window_of
+from ampd.core.trial import OnTrial
 from ampd.core.view import JobView
 from ampd.telemetry.alerts import alerts as judge
 from ampd.telemetry.readings import precision_of, saved_window, seconds_of
@@ -75,6 +76,7 @@ def precision(view: JobView) -> str:
     if view.choice is not None and not view.choice.is_native:
         reason = f'<span class="warn">▲ {reason}; it costs time</span>'
     lines = [reason, f"revision {view.revision}, TF32 {'allowed' if view.config.amp.enable_tf32 else 'off'}"]
+    lines += _trial(view.snapshot.trial if view.snapshot is not None else None)
     return _headed("Precision", str(found), lines)
 
 
@@ -153,6 +155,17 @@ def in_time(seconds: float) -> str:
 def _headed(title: str, figure: str, lines: list[str]) -> str:
     below = "".join(f"<p>{line}</p>" if line else "" for line in lines)
     return f'<h2>{title}</h2><p class="figure">{figure}</p>{below}'
+
+
+def _trial(trial: OnTrial | None) -> list[str]:
+    """What is on trial, and how its guards stand."""
+    if trial is None:
+        return []
+    figures = ", ".join(
+        f"{guard} (now {'-' if now is None else f'{now:.4g}'})" for guard, now in trial.guards.items()
+    )
+    told = f"{', '.join(trial.keys)} on trial until window {trial.until}: {figures}"
+    return [f'<span class="warn">▲ {escape(told)}</span>']
 
 
 def _total(view: JobView) -> int:

@@ -29,8 +29,8 @@ MOVED = {"key": "amp.dtype", "old": "float16", "new": "bfloat16"}
 RESULTS: dict[type[protocol.Command], dict[str, Any]] = {
     protocol.Status: {"name": "bytegpt", "state": "running"},
     protocol.Get: {"values": {"amp.dtype": "auto"}, "keys": {}},
-    protocol.Set: {"changes": [MOVED], "dry_run": False},
-    protocol.Preset: {"changes": [MOVED], "dry_run": False},
+    protocol.Set: {"changes": [MOVED], "dry_run": False, "trial": None},
+    protocol.Preset: {"changes": [MOVED], "dry_run": False, "trial": None},
     protocol.Stats: {"job": {"windows": 9}, "span": {"windows": 4}, "scale": {}, "loss": {}},
     protocol.Reset: {"what": "stats"},
     protocol.Checkpoint: {"path": "/c/7", "bytes": 2_000_000, "seconds": 0.25},
@@ -40,9 +40,11 @@ RESULTS: dict[type[protocol.Command], dict[str, Any]] = {
     protocol.Inject: {"fault": "overflow", "windows": 3},
     protocol.History: {"revisions": []},
     protocol.Diff: {"old": 1, "new": 2, "changes": [MOVED]},
-    protocol.Rollback: {"changes": [MOVED], "dry_run": False},
+    protocol.Rollback: {"changes": [MOVED], "dry_run": False, "trial": None},
     protocol.Overlay: {"changes": []},
-    protocol.DropOverlay: {"changes": [MOVED], "dry_run": False},
+    protocol.DropOverlay: {"changes": [MOVED], "dry_run": False, "trial": None},
+    protocol.Confirm: {"kept": 2},
+    protocol.Cancel: {"changes": [MOVED], "dry_run": False, "trial": None},
     protocol.Events: {"events": [], "last": 0},
     protocol.Hello: {
         "protocol": 1,
@@ -85,6 +87,14 @@ def asked(served: Served) -> protocol.AnyCommand:
         ("set dtype=float16", protocol.Set(changes={"dtype": "float16"})),
         ("set a=1 b=x=y --dry-run", protocol.Set(changes={"a": "1", "b": "x=y"}, dry_run=True)),
         ("set a= --if-revision 3 -m why", protocol.Set(changes={"a": ""}, if_revision=3, reason="why")),
+        (
+            "set a=1 --trial 200 --guard nonfinite==0 --guard loss<2x",
+            protocol.Set(changes={"a": "1"}, trial=200, guards=("nonfinite==0", "loss<2x")),
+        ),
+        ("set a=1 --trial 9 --no-wait", protocol.Set(changes={"a": "1"}, trial=9, wait=False)),
+        ("preset ultra --trial 5", protocol.Preset(name="ultra", trial=5)),
+        ("confirm -m fine", protocol.Confirm(reason="fine")),
+        ("cancel --yes -m bad", protocol.Cancel(reason="bad")),
         ("preset ultra --dry-run", protocol.Preset(name="ultra", dry_run=True)),
         ("stats", protocol.Stats()),
         ("reset", protocol.Reset(what="stats")),
@@ -132,6 +142,8 @@ def test_a_command_line_is_one_command(line: str, command: protocol.AnyCommand, 
         ("rollback", "revision 2 applied at window 184: amp.dtype float16 -> bfloat16"),
         ("overlay show", "no live change: every key is as the job file has it"),
         ("overlay drop", "revision 2 applied at window 184: amp.dtype float16 -> bfloat16"),
+        ("confirm", "confirmed at window 184: revision 2 stays"),
+        ("cancel", "revision 2 applied at window 184: amp.dtype float16 -> bfloat16"),
         ("inject overflow --windows 3", "overflow in the next 3 windows, from window 184"),
         ("get dtype", "amp.dtype  =  auto    fixed"),
     ],
@@ -145,7 +157,7 @@ def test_an_answer_is_one_line(line: str, printed: str, serve: Serve) -> None:
 
 @pytest.mark.parametrize("line", ["status", "get", "set a=1", "preset ultra", "stats", "reset", "checkpoint", "pause",
                                   "resume", "stop", "inject overflow", "history", "diff", "rollback", "overlay show",
-                                  "overlay drop"])  # fmt: skip
+                                  "overlay drop", "confirm", "cancel"])  # fmt: skip
 def test_json_is_the_whole_answer(line: str, serve: Serve) -> None:
     """--json gives id, revision, window and result, and nothing else."""
     served = serve(script)

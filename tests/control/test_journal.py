@@ -68,7 +68,13 @@ def refused(request_id: str) -> j.Refused:
 
 
 def reply(request_id: str) -> Reply:
-    return Done(id=request_id, boot="b", revision=2, window=10, result={"changes": [], "dry_run": False})
+    return Done(
+        id=request_id,
+        boot="b",
+        revision=2,
+        window=10,
+        result={"changes": [], "dry_run": False, "trial": None},
+    )
 
 
 def test_a_new_journal_is_empty(path: Path, reopen: Callable[[], Journal]) -> None:

@@ -98,6 +98,7 @@ class Bench:
         self._counts = Counts()
         self._state = self.view.state
         self._ids = 0
+        self.trial: m.AppliedAction | None = None
 
     # What happens.
 
@@ -202,19 +203,31 @@ class Bench:
         self, act: m.Act, *, seq: int = 1, window: int = 10, revision: int = 2
     ) -> list[s.AnyInstruction]:
         """The worker does what an order says."""
+        action = self._resolved(act.action)
         done = m.AppliedAction(
             seq=seq,
             window=window,
             revision=revision,
-            action=act.action,
+            action=action,
             request_id=act.request_id,
             author=act.author,
             reason=act.reason,
         )
         moved: tuple[change.Difference, ...] = ()
-        if isinstance(act.action, m.Configure):
-            moved = change.differences(self.view.config, change.change(self.view.config, act.action.changes))
+        if isinstance(action, m.Configure):
+            moved = change.differences(self.view.config, change.change(self.view.config, action.changes))
+            self.trial = done if action.trial is not None else self.trial
         return self.report(m.Applied(applied=done, differences=moved))
+
+    def _resolved(self, action: m.Asked) -> m.Action:
+        """An order as it takes effect: what ends a trial says which."""
+        of = self.trial.revision if self.trial is not None else 0
+        match action:
+            case m.Cancel():
+                return m.Configure(changes={}, reverts=of)
+            case m.Confirm(revision=None):
+                return m.Confirm(revision=of)
+        return action
 
     # What was asked for.
 

@@ -41,7 +41,8 @@ def answer(bench: Bench, command: p.AnyCommand) -> p.Reply:
 ASKED: tuple[p.AnyCommand, ...] = (
     p.Status(), p.Get(), p.Set(changes={"optim.lr": "0.5"}), p.Preset(name="ultra"), p.Stats(), p.Reset(),
     p.Checkpoint(), p.Pause(), p.Resume(), p.Inject(fault="overflow"), p.History(), p.Diff(), p.Rollback(revision=2),
-    p.Overlay(), p.DropOverlay(), p.Events(), p.Hello(), p.Stop(),
+    p.Overlay(), p.DropOverlay(), p.Set(changes={"optim.lr": "0.25"}, trial=5), p.Confirm(),
+    p.Set(changes={"optim.lr": "0.125"}, trial=5, wait=False), p.Cancel(), p.Events(), p.Hello(), p.Stop(),
 )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def test_history_has_every_change(bench: Bench) -> None:
     first, *_, last = bench.result["revisions"]
     assert first == {
         "revision": 2, "window": 10, "time": 1000.0, "author": "ann", "reason": "reason 1",
-        "changes": [{"key": "optim.lr", "old": 0.001, "new": 0.5}],
+        "changes": [{"key": "optim.lr", "old": 0.001, "new": 0.5}], "trial": None, "reverts": None,
     }  # fmt: skip
     assert (last["revision"], last["changes"][0]["old"]) == (4, 0.5)
 
@@ -145,7 +145,7 @@ def test_rollback_to_what_holds_changes_nothing(bench: Bench) -> None:
     """The newest revision is where the job is: answered at once, and no revision is made."""
     changed(bench, *CHANGES).ask(p.Rollback(revision=4))
 
-    assert bench.result == {"changes": [], "dry_run": False}
+    assert bench.result == {"changes": [], "dry_run": False, "trial": None}
     assert len(bench.acts) == len(CHANGES)
 
 

@@ -37,6 +37,7 @@ def test_a_change_is_answered_after_it_took_effect(bench: Bench) -> None:
     assert bench.result == {
         "changes": [{"key": "amp.dtype", "old": "auto", "new": "float16"}],
         "dry_run": False,
+        "trial": None,
     }
     assert bench.view.config.amp.dtype == "float16"
 
@@ -146,7 +147,7 @@ def test_a_change_without_effect_is_done_at_once(bench: Bench) -> None:
     """Setting what holds makes no revision."""
     bench.running().set(changes={"amp.dtype": "auto"})
 
-    assert bench.result == {"changes": [], "dry_run": False}
+    assert bench.result == {"changes": [], "dry_run": False, "trial": None}
     assert not bench.of(s.Record)
 
 

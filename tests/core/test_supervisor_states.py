@@ -96,7 +96,7 @@ COMMANDS: dict[str, p.AnyCommand] = {
     "preset": p.Preset(name="ultra"), "reset": p.Reset(), "checkpoint": p.Checkpoint(), "pause": p.Pause(),
     "resume": p.Resume(), "inject": p.Inject(fault="overflow"), "stop": p.Stop(), "history": p.History(),
     "diff": p.Diff(), "rollback": p.Rollback(), "overlay": p.Overlay(), "overlay-drop": p.DropOverlay(),
-    "events": p.Events(), "hello": p.Hello(),
+    "confirm": p.Confirm(), "cancel": p.Cancel(), "events": p.Events(), "hello": p.Hello(),
 }  # fmt: skip
 
 

@@ -28,7 +28,7 @@ class Crossing:
         self.reports: list[m.Report] = []
         self.boundary = Boundary(self.trainer, self.orders, self.reports.append, self.trainer.config)
 
-    def order(self, action: m.Action, request_id: str = "r") -> None:
+    def order(self, action: m.Asked, request_id: str = "r") -> None:
         """Put an action into the queue."""
         self.orders.put(m.Act(request_id=request_id, action=action, author="operator", reason="why"))
 
