@@ -6,7 +6,9 @@ on is not shown, a daemon that does not answer is, with the pid that it left in 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,15 +45,24 @@ def hello(call: Call, as_json: bool) -> None:
 
 @click.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array of objects.")
-def list_(as_json: bool) -> None:
+@click.option(
+    "--file-sd",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write their /metrics addresses as a target file for Prometheus.",
+)
+def list_(as_json: bool, file_sd: Path | None) -> None:
     """List the daemons of this machine.
 
     As far as this user may look; one that does not answer is "silent".
+
+    With --file-sd the addresses that answer are written to a file for Prometheus's file_sd_configs, in one
+    rename, so that it is never read half written. Run it from a timer: jobs come and go.
 
     \b
     Examples:
       ampctl list
       ampctl list --json | jq -r '.[].endpoint'
+      ampctl list --file-sd /etc/prometheus/ampd.json
     """
     import msgspec
 
@@ -61,6 +72,8 @@ def list_(as_json: bool) -> None:
     found = endpoints.running()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         rows = list(pool.map(_look, found))
+    if file_sd is not None:
+        _write(file_sd, msgspec.json.encode(_targets(rows)))
     if as_json:
         click.echo(msgspec.json.encode(rows).decode())
         return
@@ -76,12 +89,37 @@ def _look(found: Endpoint) -> dict[str, Any]:
     from ampd.core.protocol import Status
     from ampd.errors import CommandError
 
-    row: dict[str, Any] = {"name": found.job, "state": "silent", "window": None, "pid": holder(found.path)}
+    row: dict[str, Any] = {
+        "name": found.job,
+        "state": "silent",
+        "window": None,
+        "pid": holder(found.path),
+        "http": "",
+    }
     try:
         told = Client(found.address).ask(Status(), _PATIENCE_SECONDS).result
     except CommandError as error:
         return row | {"endpoint": found.address, "error": str(error)}
     return {name: told[name] for name in row} | {"endpoint": found.address, "error": ""}
+
+
+def _targets(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A group for each job that answers; its name is a label that Prometheus drops unless a relabelling keeps it."""
+    return [
+        {"targets": [row["http"]], "labels": {"__meta_ampd_job": row["name"]}} for row in rows if row["http"]
+    ]
+
+
+def _write(path: Path, content: bytes) -> None:
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        beside.write_bytes(content + b"\n")
+        beside.replace(path)
+    except OSError as error:
+        raise click.BadParameter(
+            f"{path} cannot be written: {error.strerror}; give a file in a directory that you may write to",
+            param_hint="--file-sd",
+        ) from None
 
 
 def _known(value: object) -> str:

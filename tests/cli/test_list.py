@@ -25,7 +25,9 @@ def ampctl(*arguments: str) -> Result:
 
 
 def running(request: Request) -> Done:
-    return done(request, {"name": "bytegpt", "state": "running", "window": 184, "pid": 42})
+    return done(
+        request, {"name": "bytegpt", "state": "running", "window": 184, "pid": 42, "http": "127.0.0.1:9647"}
+    )
 
 
 def test_nobody_is_said(runtime: Path) -> None:
@@ -76,6 +78,38 @@ def test_a_daemon_that_does_not_answer_is_silent(
     }  # fmt: skip
     assert rows["mute"]["pid"] == 77
     assert "no answer within" in rows["hung"]["error"]
+
+
+def test_the_jobs_that_answer_are_targets(
+    tmp_path: Path, runtime: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For Prometheus's file_sd_configs: an address for each, no file left beside it, and the list is printed as ever."""
+    monkeypatch.setattr(ctl_hello, "_PATIENCE_SECONDS", 0.2)
+    serve(running, "good")
+    serve(lambda _: None, "hung")
+
+    result = ampctl("list", "--file-sd", str(tmp_path / "ampd.json"))
+
+    assert json.loads((tmp_path / "ampd.json").read_text()) == [
+        {"targets": ["127.0.0.1:9647"], "labels": {"__meta_ampd_job": "bytegpt"}}
+    ]
+    assert [path.name for path in tmp_path.glob("ampd*")] == ["ampd.json"]
+    assert "hung" in result.stdout
+
+
+def test_no_job_is_a_file_without_targets(tmp_path: Path, runtime: Path) -> None:
+    """The job that ended is taken out of Prometheus, and not left there for ever."""
+    ampctl("list", "--file-sd", str(tmp_path / "ampd.json"))
+
+    assert json.loads((tmp_path / "ampd.json").read_text()) == []
+
+
+def test_a_target_file_that_cannot_be_written_is_said(tmp_path: Path, runtime: Path) -> None:
+    """Exit 2 with the path and the reason; no traceback."""
+    result = ampctl("list", "--file-sd", str(tmp_path / "nowhere" / "ampd.json"))
+
+    assert result.exit_code == 2
+    assert "nowhere/ampd.json cannot be written: No such file or directory" in result.stderr
 
 
 def test_hello_names_operations_by_role(serve: Serve) -> None:
