@@ -1,11 +1,11 @@
 """HTTP of the supervisor: /metrics, /healthz, /readyz, and the page at / with its /events; on its event loop. Read-only.
 
 Importing this loads starlette, uvicorn and the Prometheus client (0.2 s on a small machine), so only the daemon's
-composition root does it. What the metrics page says is collected when a snapshot arrives and not when it is asked for,
-and it becomes text for the first scrape after that: the others copy bytes, so a storm of scrapes costs no more than a
-page per snapshot. (To write the text at once, in both its forms, took the event loop three milliseconds four times a
-second, which is what the slowest hundredth of all commands waited for; most of those pages nobody read.) Either may fail
-without the job noticing: the page before stays, and the failure is logged.
+composition root does it. A snapshot makes the metrics page stale; the first scrape after that builds it anew, and the
+others copy bytes, so that a storm of scrapes costs no more than a page per snapshot. (To build it with every snapshot
+took the event loop three milliseconds four times a second: more than a hundredth of all commands waited for one, and
+most of those pages nobody read.) Building it may fail without the job noticing: the page before stays, and the failure
+is logged.
 
 uvicorn is used for its HTTP alone: it gets a socket that we bound (so that a taken port is a message and not
 an exit), installs no signal handlers (they are the daemon's) and logs through our log.
@@ -19,15 +19,13 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import uvicorn
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
@@ -40,13 +38,14 @@ from ampd.errors import ConfigError
 from ampd.telemetry import logs
 from ampd.telemetry.collector import Cost, JobCollector
 from ampd.telemetry.feed import Feed
+from ampd.telemetry.metrics_page import Collected, Page, tolerated
 from ampd.telemetry.page import HEADERS, fragments, page
 
 READY = frozenset({JobState.RUNNING, JobState.PAUSED, JobState.COMPLETED})
 """The states that /readyz calls ready; a completed job that is held still serves."""
 
 LEAST_SECONDS = 0.25
-"""Metrics are collected at most this often, however many snapshots and events arrive."""
+"""The pages become stale at most this often, however many snapshots and events arrive."""
 
 _OPENMETRICS = "application/openmetrics-text"
 _MOST_CONNECTIONS = (
@@ -63,10 +62,11 @@ class MetricsServer:
         self._registry = CollectorRegistry()
         self._registry.register(JobCollector(view, cost=lambda: self._cost))
         self._feed = Feed(lambda: fragments(view(), time.time()))
-        self._collected = _Collected([])
-        self._plain = _Page(CONTENT_TYPE_PLAIN_0_0_4, generate_latest)
-        self._openmetrics = _Page(openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest)
-        self._built = float("-inf")
+        self._collected = Collected([])
+        self._plain = Page(CONTENT_TYPE_PLAIN_0_0_4, generate_latest)
+        self._openmetrics = Page(openmetrics.CONTENT_TYPE_LATEST, openmetrics.generate_latest)
+        self._is_stale = True
+        self._refreshed = float("-inf")
         self._cost = Cost()
         self._due: asyncio.TimerHandle | None = None
         self._socket: socket.socket | None = None
@@ -87,7 +87,7 @@ class MetricsServer:
         if self._is_closed:
             return
         assert self._socket is not None, "bind before serve"
-        self._build()
+        self._collect()
         self._server = _Server(self._configure())
         try:
             await self._server.serve(sockets=[self._socket])
@@ -104,23 +104,24 @@ class MetricsServer:
             self._server.should_exit = True
 
     def refresh(self) -> None:
-        """Collect the metrics anew: now, or as soon as LEAST_SECONDS have passed since it last was."""
-        wait = self._built + LEAST_SECONDS - time.monotonic()
+        """The view has changed: the pages are stale, now or as soon as LEAST_SECONDS have passed since they last were."""
+        wait = self._refreshed + LEAST_SECONDS - time.monotonic()
         if wait <= 0:
-            self._build()
+            self._renew()
         elif self._due is None and self._server is not None:
-            self._due = asyncio.get_running_loop().call_later(wait, self._build)
+            self._due = asyncio.get_running_loop().call_later(wait, self._renew)
 
-    def _build(self) -> None:
+    def _renew(self) -> None:
         self._cancel()
-        self._built = time.monotonic()
-        try:
-            self._collected = _Collected(list(self._registry.collect()))
+        self._refreshed = time.monotonic()
+        self._is_stale = True
+        with tolerated():
             self._feed.publish()
-        except Exception as error:  # noqa: BLE001  # a sink: reported, and the job goes on with the page before
-            logs.log("metrics.failed", "error", {"error": repr(error)}, at=time.time())
-        took = time.monotonic() - self._built
-        self._cost = replace(self._cost, build_seconds=self._cost.build_seconds + took)
+
+    def _collect(self) -> None:
+        self._is_stale = False
+        with tolerated():
+            self._collected = Collected(list(self._registry.collect()))
 
     def _cancel(self) -> None:
         if self._due is not None:
@@ -157,12 +158,14 @@ class MetricsServer:
     def _scraped(self, request: Request) -> Response:
         is_strict = _OPENMETRICS in request.headers.get("accept", "")
         page = self._openmetrics if is_strict else self._plain
-        try:
-            text = page.text_of(self._collected)
-        except Exception as error:  # noqa: BLE001  # a sink: reported, and the job goes on with the page before
-            logs.log("metrics.failed", "error", {"error": repr(error)}, at=time.time())
-            text = page.text
-        return Response(text, media_type=page.media_type)
+        began = time.monotonic()
+        if self._is_stale:
+            self._collect()
+        with tolerated():
+            page.write(self._collected)
+        took = time.monotonic() - began
+        self._cost = replace(self._cost, build_seconds=self._cost.build_seconds + took)
+        return Response(page.text, media_type=page.media_type)
 
     async def _healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -193,7 +196,7 @@ class MetricsServer:
 
 
 class _Timed:
-    """An answer, and a word on how long it took until the kernel had it; the library's parsing before it is not in that."""
+    """An answer, and a word on how long sending it took; to read the request and to make the answer is not in that."""
 
     def __init__(self, answer: Callable[[Request], Response], count: Callable[[float], None]) -> None:
         self._answer = answer
@@ -201,38 +204,10 @@ class _Timed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, as ASGI has it."""
+        answer = self._answer(Request(scope))
         began = time.perf_counter()
-        await self._answer(Request(scope))(scope, receive, send)
+        await answer(scope, receive, send)
         self._count(time.perf_counter() - began)
-
-
-class _Collected(Collector):
-    """Families that were collected once, for both forms of the page."""
-
-    def __init__(self, families: Sequence[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Sequence[Metric]:
-        """The same families each time."""
-        return self._families
-
-
-class _Page:
-    """One form of the metrics page; written once for what was collected, when somebody asks."""
-
-    def __init__(self, media_type: str, write: Callable[[Collector], bytes]) -> None:
-        self.media_type = media_type
-        self.text = b""
-        """The last one that was written."""
-        self._write = write
-        self._source: Collector | None = None
-
-    def text_of(self, collected: Collector) -> bytes:
-        """What was collected, as text."""
-        if self._source is not collected:
-            self._source = collected
-            self.text = self._write(collected)
-        return self.text
 
 
 class _Server(uvicorn.Server):

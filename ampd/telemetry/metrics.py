@@ -231,8 +231,7 @@ RESOURCES = (
     _gauge("ampd_last_checkpoint_duration_seconds", "Time to write and verify that checkpoint.", unit="seconds"),
     _gauge("ampd_last_checkpoint_stall_seconds", "Time that the step loop waited for that checkpoint.", unit="seconds"),
     _counter("ampd_scrapes_total", "Answers to requests for this page."),
-    _counter("ampd_telemetry_seconds_total", "Time of the daemon that telemetry took: collecting for this page, and writing and"
-             " sending it."
+    _counter("ampd_telemetry_seconds_total", "Time of the daemon that telemetry took: building this page, and sending it."
              " That of the step loop is in ampd_wall_seconds_total.", Label("work", ("build", "serve")), unit="seconds"),
     _gauge("ampd_telemetry_readings_left_out", "Readings that this page does not show, by reason.",
            Label("reason", ("nonfinite", "bound"))),

@@ -94,7 +94,7 @@ def test_the_page_comes_with_its_policy() -> None:
 
 
 def test_a_scrape_shows_what_held_at_the_last_refresh() -> None:
-    """Metrics are collected when a snapshot arrives, not when somebody asks."""
+    """Metrics are collected anew after a snapshot, not whenever somebody asks."""
     view = views.running()
 
     async def question(client: httpx.AsyncClient) -> str:
