@@ -18,12 +18,14 @@ from tests.campaigns import (
     exactly_once,
     hangs,
     kills,
+    never_hangs,
     two_daemons,
+    wire_fuzz,
 )  # fmt: skip
 
 CAMPAIGNS: tuple[ModuleType, ...] = (
     engine_faults, decoder_fuzz, kills, exactly_once, compare_and_set, two_daemons, events,
-    hangs,
+    hangs, never_hangs, wire_fuzz,
 )  # fmt: skip
 
 

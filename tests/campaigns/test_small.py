@@ -6,7 +6,7 @@ import pytest
 
 from ampd.control.follow import Lost, Told
 from ampd.core.protocol import Event
-from tests.campaigns import compare_and_set, events, exactly_once, two_daemons
+from tests.campaigns import compare_and_set, events, exactly_once, never_hangs, two_daemons, wire_fuzz
 
 
 def test_every_request_is_carried_out_once(seed: int) -> None:
@@ -27,6 +27,16 @@ def test_one_of_two_daemons_runs(seed: int) -> None:
 def test_every_hole_in_the_events_is_found(seed: int) -> None:
     """Slow followers, lost events, a short memory: told whole, or told what is missing."""
     events.case(seed, count=1500)
+
+
+def test_ampctl_never_hangs(seed: int) -> None:
+    """Dead, starting, stopped, hung, shutting down, wrong key, black hole: told which, in time."""
+    never_hangs.case(seed)
+
+
+def test_malformed_traffic_stops_nobody(seed: int) -> None:
+    """Damaged requests, bombs, junk and broken handshakes, by both ways in."""
+    wire_fuzz.case(seed)
 
 
 def _event(seq: int) -> Event:

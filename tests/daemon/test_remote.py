@@ -12,30 +12,20 @@ from ampd.control.client import Client
 from ampd.core import protocol as p
 from ampd.core.protocol import Role
 from ampd.errors import CommandError
-from tests.control.keyed import Keyed, keyed, stranger
+from tests.control.keyed import Keyed, stranger
 from tests.daemon.daemons import PATIENCE_SECONDS, Daemon, Job
-
-
-def free_address() -> str:
-    """A pair of ports that nobody had a moment ago."""
-    where, *listeners = tcp.listen(tcp.Remote("127.0.0.1", 0))
-    for each in listeners:
-        each.close()
-    return where.address
+from tests.daemon.remote import give_keys, listen
 
 
 @pytest.fixture
 def keys(job: Job) -> Keyed:
-    """Keys where the job's daemons look for them."""
-    job.environment["AMPD_KEYS_DIR"] = str(job.home / "keys")
-    return keyed(job.home / "keys")
+    return give_keys(job)
 
 
 @pytest.fixture
 def remote(job: Job, keys: Keyed) -> Iterator[tuple[Daemon, str]]:
     """A daemon that runs, and its address on TCP."""
-    address = free_address()
-    job.write(control=f'listen = "{address}"')
+    address = listen(job)
     daemon = job.start()
     daemon.runs()
     yield daemon, address
