@@ -49,11 +49,14 @@ class Tally(msgspec.Struct, frozen=True):
 
 
 class Lately(msgspec.Struct):
-    """Marks of the last hour, oldest first, and the moments at which a worker was started again. Unix seconds."""
+    """Marks of the last hour, oldest first, and the moments at which something else went wrong. Unix seconds."""
 
     times: list[float] = []
     tallies: list[Tally] = []
     restarts: list[float] = []
+    """A worker that should not have ended was started again."""
+    failed_saves: list[float] = []
+    """A checkpoint could not be written."""
 
     def add(self, now: float, counts: Counts) -> None:
         """Take in the daemon's counts at `now`; a clock that was set back begins anew."""
@@ -70,7 +73,11 @@ class Lately(msgspec.Struct):
 
     def restarted(self, now: float) -> None:
         """A worker ended that should not have, and another is started."""
-        self.restarts = [at for at in self.restarts if 0 <= now - at <= LONGEST_SECONDS] + [now]
+        self.restarts = _with(self.restarts, now)
+
+    def failed_to_save(self, now: float) -> None:
+        """A checkpoint could not be written; the one before stands."""
+        self.failed_saves = _with(self.failed_saves, now)
 
     def between(self, begin: float, end: float) -> Tally:
         """What was counted from `begin` to `end`; empty where that is before the first mark."""
@@ -83,3 +90,8 @@ class Lately(msgspec.Struct):
     def covers(self, begin: float) -> bool:
         """Whether the job was followed at that time already."""
         return bool(self.times) and self.times[0] <= begin
+
+
+def _with(moments: list[float], now: float) -> list[float]:
+    """The moments that may still be asked for, and this one."""
+    return [at for at in moments if 0 <= now - at <= LONGEST_SECONDS] + [now]

@@ -32,6 +32,7 @@ def observe(view: JobView, rank: int, report: m.Report, now: float) -> None:
             view.last_saved, view.last_saved_at = report, now
         case m.SaveFailed():
             view.checkpoint_failures[report.reason] = view.checkpoint_failures.get(report.reason, 0) + 1
+            view.lately.failed_to_save(now)
         case m.SetAside():
             view.checkpoints_set_aside += 1
         case m.LimitReached():

@@ -25,7 +25,10 @@ HOUR = 60 * MINUTE
 SPIKE, SPIKE_TIMES, HIGH = 0.02, 3, 0.1
 LOST, LOST_WINDOWS = 0.01, 2
 STALLED_SECONDS, STALLED_WINDOWS = 5 * MINUTE, 20
+SILENT_SECONDS = MINUTE
+IN_A_ROW = 20
 INTERVALS = 3
+RESTARTS, FAILED_SAVES = 3, 2
 
 Severity = Literal["critical", "warning"]
 
@@ -40,7 +43,7 @@ class Alert(msgspec.Struct, frozen=True):
 
 def alerts(view: JobView, now: float) -> list[Alert]:
     """Those that hold at `now` (Unix seconds), the critical ones first."""
-    found = [*_ended(view), *_standing(view, now), *_precision(view, now), *_safety(view)]
+    found = [*_ended(view), *_standing(view, now), *_precision(view, now), *_safety(view, now)]
     return sorted(found, key=lambda alert: alert.severity)
 
 
@@ -52,12 +55,13 @@ def _ended(view: JobView) -> Iterator[Alert]:
 
 
 def _standing(view: JobView, now: float) -> Iterator[Alert]:
-    if view.state is not JobState.RUNNING:
-        return
-    gap = now - max(view.last_progress, view.state_since)
     hour = view.lately.between(now - HOUR, now)
     usual = STALLED_WINDOWS * HOUR / hour.windows if hour.windows else 0.0
-    if gap > max(STALLED_SECONDS, usual):
+    silence = now - min(view.heard.values(), default=now)
+    if view.state in (JobState.RUNNING, JobState.PAUSED) and silence > max(SILENT_SECONDS, usual):
+        yield Alert("AmpdWorkerSilent", "critical", f"A rank has said nothing for {silence:.0f} s.")
+    gap = now - max(view.last_progress, view.state_since)
+    if view.state is JobState.RUNNING and gap > max(STALLED_SECONDS, usual):
         says = f"Running, but the last window ended {gap / MINUTE:.0f} minutes ago."
         yield Alert("AmpdTrainingStalled", "critical", says)
 
@@ -71,6 +75,9 @@ def _precision(view: JobView, now: float) -> Iterator[Alert]:
             f"The loss scale is at its floor of {floor:g}: small gradients vanish, or every window overflows."
         )
         yield Alert("AmpdLossScaleAtFloor", "critical", says)
+    if snapshot is not None and snapshot.skipped_in_a_row > IN_A_ROW:
+        says = f"The last {snapshot.skipped_in_a_row} windows were never applied: nothing is learned."
+        yield Alert("AmpdAllWindowsSkipped", "critical", says)
     yield from _fallbacks(view, now)
     lost = view.lately.between(now - 10 * MINUTE, now)
     if lost.lost >= LOST_WINDOWS and lost.lost_ratio > LOST:
@@ -94,8 +101,22 @@ def _is_usual(view: JobView, recent: Tally, now: float) -> bool:
     return view.lately.covers(begin) and recent.fallback_ratio <= SPIKE_TIMES * before.fallback_ratio
 
 
-def _safety(view: JobView) -> Iterator[Alert]:
+def _safety(view: JobView, now: float) -> Iterator[Alert]:
+    if not view.state.is_final:
+        yield from _repeated(view, now - HOUR / 2)
     at_risk, interval = window_of(view) - saved_window(view), view.config.checkpoint.every_windows
     if view.state is JobState.RUNNING and not view.is_attached and at_risk > INTERVALS * interval:
         says = f"A crash now would lose {at_risk} windows, more than {INTERVALS} checkpoint intervals."
         yield Alert("AmpdCheckpointStale", "warning", says)
+
+
+def _repeated(view: JobView, begin: float) -> Iterator[Alert]:
+    """What may happen once, and not again and again."""
+    restarts = sum(at >= begin for at in view.lately.restarts)
+    if restarts >= RESTARTS:
+        says = f"The worker was started again {restarts} times in the last 30 minutes."
+        yield Alert("AmpdWorkerCrashLooping", "critical", says)
+    failed = sum(at >= begin for at in view.lately.failed_saves)
+    if failed >= FAILED_SAVES:
+        says = f"{failed} checkpoints could not be written in the last 30 minutes; the last good one stands."
+        yield Alert("AmpdCheckpointFailing", "critical", says)

@@ -93,6 +93,15 @@ def test_restarts_are_forgotten_with_their_hour() -> None:
     assert lately.restarts == [AT + 60, AT + LONGEST_SECONDS + 30]
 
 
+def test_failed_saves_are_forgotten_with_their_hour_too() -> None:
+    """And a clock that was set back leaves none in the future."""
+    lately = Lately()
+    for at in (0.0, LONGEST_SECONDS + 30, LONGEST_SECONDS):
+        lately.failed_to_save(AT + at)
+
+    assert lately.failed_saves == [AT + LONGEST_SECONDS]
+
+
 @given(st.lists(st.tuples(st.floats(-100, 4000), st.integers(0, 50)), max_size=60), st.floats(-4000, 4000))
 def test_whatever_the_clock_does_no_count_is_negative(steps: list[tuple[float, int]], span: float) -> None:
     """Times stay in order, marks stay in pairs, and a stretch never holds more than was counted."""

@@ -39,13 +39,26 @@ def lately(*stretches: tuple[int, int, int]) -> Lately:
 def job(*stretches: tuple[int, int, int], **fields: Any) -> JobView:
     """A job that is well but for what is said."""
     return views.running(
-        **({"last_progress": NOW - 1, "lately": lately(*(stretches or [(70, 0, 0)]))} | fields)
+        **(
+            {"last_progress": NOW - 1, "heard": {0: NOW - 1}, "lately": lately(*(stretches or [(70, 0, 0)]))}
+            | fields
+        )
     )
 
 
 def names(view: JobView) -> list[str]:
     """The alerts that hold now."""
     return [alert.name for alert in alerts(view, NOW)]
+
+
+def troubled(*, restarts: tuple[float, ...] = (), failed_saves: tuple[float, ...] = ()) -> Lately:
+    """A calm job but for what happened these many minutes ago."""
+    made = lately((70, 0, 0))
+    for ago in restarts:
+        made.restarted(NOW - MINUTE * ago)
+    for ago in failed_saves:
+        made.failed_to_save(NOW - MINUTE * ago)
+    return made
 
 
 AT_FLOOR = {0: views.snapshot(scale=1.0)}
@@ -78,6 +91,16 @@ FAR_FROM_SAVED = {0: views.snapshot(window=390 + 1501)}
         (job(snapshots=FAR_FROM_SAVED), ["AmpdCheckpointStale"]),
         (job(snapshots={0: views.snapshot(window=390 + 1500)}), []),
         (job(snapshots=FAR_FROM_SAVED, is_attached=True), []),
+        (job(lately=troubled(restarts=(29, 10, 1))), ["AmpdWorkerCrashLooping"]),
+        (job(lately=troubled(restarts=(31, 10, 1))), []),
+        (job(lately=troubled(restarts=(3, 2, 1)), state=JobState.FAILED), ["AmpdJobFailed"]),
+        (job(lately=troubled(failed_saves=(20, 1))), ["AmpdCheckpointFailing"]),
+        (job(lately=troubled(failed_saves=(31, 1))), []),
+        (job(snapshots={0: views.snapshot(skipped_in_a_row=21)}), ["AmpdAllWindowsSkipped"]),
+        (job(snapshots={0: views.snapshot(skipped_in_a_row=20)}), []),
+        (job(heard={0: NOW - 1, 1: NOW - 61}), ["AmpdWorkerSilent"]),
+        (job(heard={0: NOW - 59}), []),
+        (job(heard={0: NOW - 61}, state=JobState.RECOVERING), []),
     ],
 )  # fmt: skip
 def test_an_alert_holds_when_its_condition_does(view: JobView, expected: list[str]) -> None:
@@ -108,8 +131,16 @@ def test_an_alert_says_how_bad_it_is() -> None:
     assert alert.says == "4.0% of the windows of the last 5 minutes fell back to float32."
 
 
-ALL = {"AmpdJobFailed", "AmpdTrainingStalled", "AmpdLossScaleAtFloor", "AmpdWindowsSkipped", "AmpdFallbackHigh",
-       "AmpdFallbackSpike", "AmpdCheckpointStale"}  # fmt: skip
+ALL = {
+    "AmpdJobFailed", "AmpdTrainingStalled", "AmpdWorkerSilent", "AmpdLossScaleAtFloor", "AmpdAllWindowsSkipped",
+    "AmpdWindowsSkipped", "AmpdFallbackHigh", "AmpdFallbackSpike", "AmpdWorkerCrashLooping", "AmpdCheckpointFailing",
+    "AmpdCheckpointStale",
+}  # fmt: skip
+
+
+def test_all_of_them_are_listed_here() -> None:
+    """A new one is held to its rule, too."""
+    assert set(re.findall(r'Alert\(\s*"(\w+)"', inspect.getsource(judged))) == ALL
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
@@ -133,6 +164,10 @@ def test_every_alert_is_a_rule_with_its_severity_and_a_runbook(name: str) -> Non
         ("AmpdWindowsSkipped", f">= {judged.LOST_WINDOWS}\n"),
         ("AmpdTrainingStalled", f"> {judged.STALLED_SECONDS:g}\n"),
         ("AmpdTrainingStalled", f"<= {judged.STALLED_WINDOWS} / "),
+        ("AmpdWorkerSilent", f"> {judged.SILENT_SECONDS:g}\n"),
+        ("AmpdAllWindowsSkipped", f"> {judged.IN_A_ROW}\n"),
+        ("AmpdWorkerCrashLooping", f">= {judged.RESTARTS}\n"),
+        ("AmpdCheckpointFailing", f">= {judged.FAILED_SAVES}\n"),
         ("AmpdCheckpointStale", f"> {judged.INTERVALS} * ampd_checkpoint_interval_windows"),
     ],
 )
