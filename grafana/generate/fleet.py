@@ -110,7 +110,8 @@ def _history() -> Section:
         series("Loss by job", "Of the last window. ampd_loss", [(q.now("ampd_loss"), "{{instance}}")], width=6),
         series("Share that fell back", "Windows that ran again in float32. ampd_fp32_fallbacks_total / ampd_windows_total",
                [(q.per_window("ampd_fp32_fallbacks_total"), "{{instance}}")], "percentunit", width=6),
-        series("Goodput by job", "Seconds of training in a second of clock time. ampd_wall_seconds_total",
+        series("Goodput by job", "Seconds of training in a second in which a job was meant to train. "
+               "ampd_wall_seconds_total / ampd_job_state_seconds_total",
                [(q.GOODPUT, "{{instance}}")], "percentunit", width=6, defaults={"min": 0, "max": 1}),
     ])  # fmt: skip
 
@@ -129,7 +130,13 @@ def _daemons() -> Section:
                defaults={"min": 0}),
         series("Cost of telemetry", "Share of a core that a daemon spends on building and sending its metrics. "
                "ampd_telemetry_seconds_total", [(q.rate("ampd_telemetry_seconds_total"), "{{work}} {{instance}}")], "percentunit",
-               width=12, defaults={"min": 0}),
+               width=6, defaults={"min": 0}),
+        series("Reloads and lost events", "At the sample after they happened: job files read again and taken or refused, and events "
+               "that a worker dropped. ampd_config_reloads_total, ampd_config_reload_failures_total, ampd_events_lost_total",
+               [(q.increase("ampd_config_reloads_total"), "reloaded {{instance}}"),
+                (q.increase("ampd_config_reload_failures_total"), "refused {{instance}}"),
+                (q.increase("ampd_events_lost_total"), "events lost {{instance}}")], "none", width=6,
+               custom={"drawStyle": "bars", "fillOpacity": 60}),
         series("Readings left out", "What the metrics page of a daemon does not show, because it is not finite or there are too many. "
                "ampd_telemetry_readings_left_out",
                [(q.now("ampd_telemetry_readings_left_out"), "{{reason}} {{instance}}")], "none", width=6, defaults={"min": 0}),

@@ -73,6 +73,8 @@ def _annotations() -> list[Any]:
         built_in,
         Annotation(name="Configuration changes", expr=f"{q.increase('ampd_config_changes_total')} > 0", icon_color="blue",
                    title_format="{{author}} changed the configuration of {{instance}}"),
+        Annotation(name="Precision changes", expr=f"{q.increase('ampd_precision_changes_total')} > 0", icon_color="yellow",
+                   title_format="{{instance}} attempts windows in {{to}} from here"),
         Annotation(name="Worker restarts", expr=f"{q.increase('ampd_worker_restarts_total')} > 0", icon_color="red",
                    title_format="the worker of {{instance}} was started again: {{reason}}"),
         Annotation(name="Fallbacks above 2 %", expr=f"{q.per_window('ampd_fp32_fallbacks_total')} > 0.02",

@@ -120,9 +120,10 @@ def _operations() -> Section:
         timeline("Alerts over time", "Alerts of ampd, where they were firing. ALERTS",
                  (q.ALERTS, "{{alertname}} {{instance}}"), steps=((None, "transparent"), (1, BAD))),
         series("Restarts, changes and refusals", "At the sample after they happened. "
-               "ampd_worker_restarts_total, ampd_config_changes_total, ampd_control_refusals_total",
+               "ampd_worker_restarts_total, ampd_config_changes_total, ampd_config_reload_failures_total, ampd_control_refusals_total",
                [(q.increase("ampd_worker_restarts_total"), "restart: {{reason}} {{instance}}"),
                 (q.increase("ampd_config_changes_total"), "change by {{author}} {{instance}}"),
+                (q.increase("ampd_config_reload_failures_total"), "reload refused {{instance}}"),
                 (q.increase("ampd_control_refusals_total"), "refused: {{code}} {{instance}}")], "none",
                custom={"drawStyle": "bars", "fillOpacity": 60}),
     ])  # fmt: skip

@@ -1,7 +1,8 @@
 """Where the time and the memory go: speed, goodput, work that was done twice, memory by rank, checkpoints.
 
-Goodput is training time per clock time, counted from outside: a second in which the worker is down, saves, waits for
-data or is paused is a second without training, so nothing has to be subtracted and nothing can be forgotten.
+Goodput is training time per time in which the job was meant to train, counted from outside: a second in which the worker
+is down, starts, saves or waits for data is a second without training, so nothing has to be subtracted and nothing can be
+forgotten. A pause that somebody asked for is not counted.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def _now() -> Section:
              options={"graphMode": "area"}),
         stat("Tokens/s", "0 for workloads without tokens. ampd_tokens_processed_total",
              (q.rate("ampd_tokens_processed_total"), "{{instance}}"), "short", options={"graphMode": "area"}),
-        stat("Goodput now", "Seconds of training in a second of clock time. ampd_wall_seconds_total",
+        stat("Goodput now", "Seconds of training in a second in which the job was meant to train. "
+             "ampd_wall_seconds_total / ampd_job_state_seconds_total",
              (q.GOODPUT, "{{instance}}"), "percentunit", steps=((None, BAD), (0.7, WARN), (0.9, OK))),
         stat("Waiting for data", "Share of the step loop's time. ampd_wall_seconds_total", (_of_loop("data"), "{{instance}}"), "percentunit",
              steps=_WASTE),
@@ -78,8 +80,10 @@ def _speed() -> Section:
 
 def _time() -> Section:
     return Section("Where time goes", [
-        series("Goodput", "Seconds of training in a second of clock time; what is missing to 100 % is in the panel beside it, or the "
-               "worker was down. ampd_wall_seconds_total", [(q.GOODPUT, "{{instance}}")], "percentunit", defaults={"min": 0, "max": 1}),
+        series("Goodput", "Seconds of training in a second in which the job was meant to train; what is missing to 100 % is in the panels "
+               "beside it. The line is where AmpdGoodputLow begins. ampd_wall_seconds_total / ampd_job_state_seconds_total",
+               [(q.GOODPUT, "{{instance}}")], "percentunit", defaults={"min": 0, "max": 1},
+               steps=((None, BAD), (0.8, OK)), custom={"thresholdsStyle": {"mode": "dashed"}}),
         stacked("Time by activity", "What a second of clock time goes to; a gap to 100 % is a worker that was starting or down. "
                 "ampd_wall_seconds_total",
                 [(q.summed(q.rate("ampd_wall_seconds_total"), "activity"), "{{activity}} {{instance}}")], "percentunit",

@@ -137,10 +137,14 @@ def _learning() -> Section:
                "ampd_windows_clipped_total / ampd_windows_total",
                [(q.per_window("ampd_windows_clipped_total"), "{{instance}}")], "percentunit", defaults={"min": 0}),
         heat("Gradient norms", "Of every window, unscaled and before clipping: a spike that no scrape met is here. "
-             "ampd_window_grad_norm", q.buckets("ampd_window_grad_norm"), "none", width=16),
+             "ampd_window_grad_norm", q.buckets("ampd_window_grad_norm"), "none", width=12),
         series("Gradients lost to zero", "Share of gradients that are 0; measured in float16 without a loss scale only, where small "
                "ones vanish. ampd_grad_zeros_ratio",
-               [(q.now("ampd_grad_zeros_ratio"), "{{instance}}")], "percentunit", defaults={"min": 0}),
+               [(q.now("ampd_grad_zeros_ratio"), "{{instance}}")], "percentunit", width=6, defaults={"min": 0}),
+        series("Bad in a row", "Windows never applied since the last one that was, and losses that were not finite. "
+               "ampd_consecutive_skipped_windows, ampd_loss_nonfinite_total",
+               [(q.now("ampd_consecutive_skipped_windows"), "never applied {{instance}}"),
+                (q.increase("ampd_loss_nonfinite_total"), "losses not finite {{instance}}")], "none", width=6, defaults={"min": 0}),
     ])  # fmt: skip
 
 

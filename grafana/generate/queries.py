@@ -97,7 +97,11 @@ LAST_WINDOW_AGE = f"time() - ({now('ampd_last_progress_timestamp_seconds')} > 0)
 
 AT_RISK = f"clamp_min({now('ampd_window')} - {now('ampd_last_checkpoint_window')}, 0)"
 
-GOODPUT = summed(rate("ampd_wall_seconds_total", 'activity="train"'))
-"""Seconds of training in a second of clock time: a worker that is down trains nothing."""
+GOODPUT = share(
+    summed(rate("ampd_wall_seconds_total", 'activity="train"')),
+    summed(rate("ampd_job_state_seconds_total", 'state=~"starting|running|recovering|stopping"')),
+)
+"""Seconds of training in a second in which the job was meant to train, as the alert on it has it: a worker that is down trains
+nothing, and a pause that was asked for is no loss."""
 
 ALERTS = f'ALERTS{{alertstate="firing", alertname=~"Ampd.*", {JOB}}}'

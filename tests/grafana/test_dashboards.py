@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from grafana.generate.alert import GOODPUT
 from grafana.generate.check import lint_dashboard, lint_expression, names_in
 from grafana.generate.outputs import HOME, dashboards
 from grafana.generate.overview import overview
+from grafana.generate.pace import Pace
 from grafana.generate.performance import performance
 from grafana.generate.precision import precision
+from grafana.generate.rules import records
 
 Dashboard = dict[str, Any]
 DASHBOARDS = sorted((HOME / "dashboards").glob("*.json"))
@@ -180,7 +183,7 @@ def test_every_dashboard_marks_what_explains_a_curve(each: Dashboard) -> None:
     marks = [a["name"] for a in each["annotations"]["list"] if not a.get("builtIn")]
 
     assert marks == [
-        "Configuration changes", "Worker restarts", "Fallbacks above 2 %", "Fallback limit passed", "Alerts", "Checkpoints",
+        "Configuration changes", "Precision changes", "Worker restarts", "Fallbacks above 2 %", "Fallback limit passed", "Alerts", "Checkpoints",
     ]  # fmt: skip
 
 
@@ -214,12 +217,14 @@ def test_the_precision_dashboard_tells_the_whole_story_of_a_window() -> None:
     }  # fmt: skip
 
 
-def test_goodput_is_training_per_clock_time() -> None:
-    """Divided by the loop's own time, a job whose worker is down would look perfect."""
+def test_goodput_is_what_the_alert_on_it_means() -> None:
+    """Training per time in which the job was meant to train, of the daemon's clock: a worker that is down is no excuse."""
     (query,) = panel(performance(), "Goodput")["targets"]
+    (rule,) = (record.expr for record in records(Pace()) if record.name == GOODPUT)
+    meant = re.findall(r'(?:activity|state)=~?"[^"]*"', rule)
 
-    assert 'activity="train"' in query["expr"]
-    assert "/" not in query["expr"]
+    assert meant == re.findall(r'(?:activity|state)=~?"[^"]*"', query["expr"])
+    assert "recovering" in meant[1] and "paused" not in meant[1]
 
 
 @pytest.mark.parametrize(

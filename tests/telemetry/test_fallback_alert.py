@@ -102,8 +102,9 @@ def test_every_panel_and_annotation_query_runs_on_a_real_prometheus(tmp_path: Pa
     # No rules are loaded here, so nothing fires. The scripted job is well, was neither asked nor changed, saves nothing, has no
     # tokens, tells no events and does not say what its time went into.
     assert empty == {
-        "Alerts over time", "Alerts", "Configuration changes", "Worker restarts", "Fallback limit passed", "Checkpoints",
+        "Alerts over time", "Alerts", "Configuration changes", "Precision changes", "Worker restarts", "Fallback limit passed", "Checkpoints",
         "Requests", "Refusals", "Samples and tokens", "Waiting for data", "Seconds in this period", "Time by state", "Events",
+        "Goodput", "Goodput now", "Goodput by job",
     }  # fmt: skip
 
 
