@@ -90,6 +90,8 @@ class UnixLine:
                 f"the daemon refuses this user at {self.address}", code="FORBIDDEN", exit_code=ExitCode.UNREACHABLE,
                 hint="run as the daemon's user, or have [control] group name a group of yours",
             )  # fmt: skip
+        if event == CUT:
+            return mute(self, "hung up in the handshake: it is no daemon, or a tunnel with none behind it")
         return mute(self, "speaks something else than ampd's protocol")
 
 

@@ -161,6 +161,22 @@ def test_a_stranger_is_unreachable(directory: Path, listener: socket.socket) -> 
     assert "nothing was sent" in str(error)
 
 
+def test_a_tunnel_without_an_end_is_unreachable(directory: Path, listener: socket.socket) -> None:
+    """A forwarded socket takes connections when its daemon is gone, and hangs up; that is said."""
+
+    def hang_up() -> None:
+        for _ in range(2):  # the first connection is only the client's look whether anybody listens
+            listener.accept()[0].close()
+
+    tunnel = threading.Thread(target=hang_up)
+    tunnel.start()
+    error = failure(directory, SET, timeout=DEADLINE_SECONDS)
+    tunnel.join(DEADLINE_SECONDS)
+
+    assert error.exit_code is ExitCode.UNREACHABLE
+    assert "hung up in the handshake" in str(error) and "nothing was sent" in str(error)
+
+
 def test_a_stopped_daemon_is_unreachable_in_time(directory: Path) -> None:
     """A daemon under SIGSTOP, where even its threads stand still, does not hang the client."""
     with subprocess.Popen(

@@ -36,7 +36,7 @@ def test_a_new_pair_is_two_files(directory: Path) -> None:
 
 def test_the_halves_belong_together() -> None:
     """They are a pair of libzmq's, and no public half looks like an option of a command line."""
-    pairs = [keyring.pair() for _ in range(200)]
+    pairs = [keyring.pair() for _ in range(1000)]
 
     assert all(zmq.curve_public(pair.secret.encode()).decode() == pair.public for pair in pairs)
     assert [pair for pair in pairs if pair.public.startswith("-")] == []

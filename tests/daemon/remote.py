@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
+
 from ampd.control import tcp
+from ampd.errors import ConfigError
 from tests.control.keyed import Keyed, keyed
 from tests.daemon.daemons import Job
 
@@ -14,9 +18,20 @@ def give_keys(job: Job) -> Keyed:
 
 
 def listen(job: Job, **sections: str) -> str:
-    """Have the job's daemons listen on a pair of ports that nobody had a moment ago; the address."""
-    where, *listeners = tcp.listen(tcp.Remote("127.0.0.1", 0))
-    for each in listeners:
-        each.close()
+    """Have the job's daemons listen on a pair of ports that nobody had a moment ago; the address.
+
+    They are below those that the kernel gives to connections, so that none is taken while a daemon is started again.
+    """
+    where = _free()
     job.write(control=f'listen = "{where.address}"', **sections)
     return where.address
+
+
+def _free() -> tcp.Remote:
+    while True:
+        wanted = tcp.Remote("127.0.0.1", random.SystemRandom().randrange(20000, 32000, 2))
+        with contextlib.suppress(ConfigError):
+            where, *listeners = tcp.listen(wanted)
+            for each in listeners:
+                each.close()
+            return where
