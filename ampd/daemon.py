@@ -71,6 +71,9 @@ class Daemon:
     def run(self) -> Exit:
         """Run the job to its end. Raises ConfigError or JobConflictError where it could not begin."""
         failpoints.arm(os.environ)
+        signal.signal(
+            signal.SIGHUP, signal.SIG_IGN
+        )  # until there is something to reload, which its default would end
         path = Path(self._config.job.directory).absolute()
         patience = self._config.restart.save_budget_seconds
         directory = JobDirectory.take(path, patience_seconds=patience, say=self._say)

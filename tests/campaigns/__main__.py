@@ -19,13 +19,15 @@ from tests.campaigns import (
     hangs,
     kills,
     never_hangs,
+    reloads,
+    signals,
     two_daemons,
     wire_fuzz,
 )  # fmt: skip
 
 CAMPAIGNS: tuple[ModuleType, ...] = (
     engine_faults, decoder_fuzz, kills, exactly_once, compare_and_set, two_daemons, events,
-    hangs, never_hangs, wire_fuzz,
+    hangs, never_hangs, wire_fuzz, signals, reloads,
 )  # fmt: skip
 
 

@@ -6,7 +6,16 @@ import pytest
 
 from ampd.control.follow import Lost, Told
 from ampd.core.protocol import Event
-from tests.campaigns import compare_and_set, events, exactly_once, never_hangs, two_daemons, wire_fuzz
+from tests.campaigns import (
+    compare_and_set,
+    events,
+    exactly_once,
+    never_hangs,
+    reloads,
+    signals,
+    two_daemons,
+    wire_fuzz,
+)
 
 
 def test_every_request_is_carried_out_once(seed: int) -> None:
@@ -37,6 +46,16 @@ def test_ampctl_never_hangs(seed: int) -> None:
 def test_malformed_traffic_stops_nobody(seed: int) -> None:
     """Damaged requests, bombs, junk and broken handshakes, by both ways in."""
     wire_fuzz.case(seed)
+
+
+def test_signals_at_random_moments(seed: int) -> None:
+    """Several, in any order: ended in order, and the job goes on."""
+    signals.case(seed)
+
+
+def test_damaged_job_files_change_nothing(seed: int) -> None:
+    """Each is refused, and the job trains on."""
+    reloads.case(seed, mutants=20)
 
 
 def _event(seq: int) -> Event:

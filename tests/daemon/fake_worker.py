@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+from ampd import failpoints
 from ampd.control.worker_link import WorkerLink
 from ampd.core import change, edits
 from ampd.core import messages as m
@@ -153,6 +154,9 @@ class FakeWorker:
         self.link.report(m.Applied(applied=done, differences=moved))
 
     def _save(self, request_id: str) -> None:
+        (self.directory / "saving").touch()
+        time.sleep(self.faults.save_seconds)
+        (self.directory / "saving").unlink()
         (self.directory / "fake.json").write_text(json.dumps({"window": self.window}))
         self.link.report(
             m.Saved(
@@ -196,11 +200,13 @@ def main() -> None:
     parser.add_argument("--crash-at", type=int)
     parser.add_argument("--crashes", type=int, default=1000)
     parser.add_argument("--window-seconds", type=float, default=0.005)
+    parser.add_argument("--save-seconds", type=float, default=0.0)
     for fault in ("--refuse", "--hang-loading", "--hang-stopping"):
         parser.add_argument(fault, action="store_true")
     parser.add_argument("--link")
     parser.add_argument("--rank", type=int)
     arguments = parser.parse_args()
+    failpoints.arm(os.environ)
     link = WorkerLink(arguments.link, arguments.rank)
     signal.signal(signal.SIGTERM, _leave)
     link.start()
