@@ -51,7 +51,8 @@ def buckets(histogram: str) -> str:
 
 def quantile(part: float, histogram: str) -> str:
     """The value that this part of what was observed does not exceed, estimated within a bucket."""
-    return f"histogram_quantile({part:g}, {summed(rate(f'{histogram}_bucket'), 'le')})"
+    # Without a value in the range a quantile is NaN, and NaN is not above 0: a gap is drawn instead.
+    return f"histogram_quantile({part:g}, {summed(rate(f'{histogram}_bucket'), 'le')}) >= 0"
 
 
 def summed(expr: str, *labels: str) -> str:

@@ -80,11 +80,8 @@ def test_a_daemon_that_does_not_answer_is_silent(
     assert "no answer within" in rows["hung"]["error"]
 
 
-def test_the_jobs_that_answer_are_targets(
-    tmp_path: Path, runtime: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_jobs_that_answer_are_targets(tmp_path: Path, serve: Serve) -> None:
     """For Prometheus's file_sd_configs: an address for each, no file left beside it, and the list is printed as ever."""
-    monkeypatch.setattr(ctl_hello, "_PATIENCE_SECONDS", 0.2)
     serve(running, "good")
     serve(lambda _: None, "hung")
 

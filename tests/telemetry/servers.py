@@ -84,6 +84,15 @@ class Prometheus:
         result: list[dict[str, Any]] = found["data"]["result"]
         return result
 
+    def ever(self, expr: str, since: float) -> list[dict[str, Any]]:
+        """Each series that an expression had at any of many moments since then; raises where Prometheus refuses it."""
+        now = time.time()
+        asked = {"query": expr, "start": since, "end": now, "step": max(0.5, (now - since) / 500)}
+        found = get_json(f"http://{self.address}/api/v1/query_range?{urllib.parse.urlencode(asked)}")
+        assert found["status"] == "success", f"{found.get('error')}: {expr}"
+        result: list[dict[str, Any]] = found["data"]["result"]
+        return result
+
     def alerts(self) -> dict[str, str]:
         """The state, pending or firing, of each alert that is either."""
         found = get_json(f"http://{self.address}/api/v1/alerts")["data"]["alerts"]
