@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,12 +22,15 @@ from typing import Protocol
 
 from ampd import failpoints
 from ampd.control.lifeline import WORKER_OF
+from ampd.core.config import DistributedSection
 from ampd.core.view import JobView
 from ampd.job_directory import JobDirectory
 
 LOG = "worker.log"
 LAST_LINES = 20
 _TAIL_BYTES = 16384
+_GROUP = (sys.executable, "-m", "ampd.group")
+_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 class Process(Protocol):
@@ -56,14 +60,28 @@ class Workers(Protocol):
 
 
 class Started:
-    """Workers that are started by a command of their own."""
+    """Workers that are started by a command of their own: one process, or the agent of a group of them."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self._command = command
 
     async def next(self, view: JobView, link: str, directory: JobDirectory) -> Process:
         """Start one; raises OSError where its program cannot be run."""
-        return await Child.start([*self._command, "--link", link, "--rank", "0"], directory)
+        processes = processes_of(view.config.distributed)
+        if processes == 1:
+            return await Child.start([*self._command, "--link", link, "--rank", "0"], directory)
+        restarts = view.config.restart.max_restarts
+        words = ["--link", link, "--processes", str(processes), "--max-restarts", str(restarts)]
+        return await Child.start([*_GROUP, *words], directory, has_ranks=True)
+
+
+def processes_of(section: DistributedSection) -> int:
+    """How many processes a job has; "auto" counts the GPUs that it may see, without loading torch."""
+    if section.processes != "auto":
+        return section.processes
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    present = len(list(_GPUS.glob("*")))
+    return max(1, present if visible is None else min(present, len([n for n in visible.split(",") if n])))
 
 
 class Child:
@@ -76,8 +94,13 @@ class Child:
         self._begun = begun  # where in the log this worker's own lines begin
 
     @classmethod
-    async def start(cls, command: Sequence[str], directory: JobDirectory) -> Child:
-        """Start a worker; raises OSError where its program cannot be run."""
+    async def start(
+        cls, command: Sequence[str], directory: JobDirectory, *, has_ranks: bool = False
+    ) -> Child:
+        """Start a worker; raises OSError where its program cannot be run.
+
+        torchrun closes what its ranks could inherit, except standard streams: there the lock is their input.
+        """
         log = directory.path / LOG
         with log.open("ab") as output:
             with contextlib.suppress(OSError):  # a full disk must not keep a worker from being started
@@ -86,7 +109,7 @@ class Child:
                 )
             begun = os.fstat(output.fileno()).st_size
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+                *command, stdin=directory.lock if has_ranks else asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
                 pass_fds=(directory.lock,), env=os.environ | {WORKER_OF: str(directory.path)},
             )  # fmt: skip
         failpoints.reach("start.spawned")
@@ -98,7 +121,7 @@ class Child:
         return await self._process.wait()
 
     def kill(self, *, gently: bool) -> None:
-        """End it: SIGTERM to the worker, or SIGKILL to all that it started."""
+        """End it: SIGTERM to the worker, or SIGKILL to all that it started (ranks die with their agent)."""
         with contextlib.suppress(ProcessLookupError):
             if gently:
                 os.kill(self.pid, signal.SIGTERM)

@@ -10,15 +10,22 @@ first window.
 
 Signals: SIGTERM without a Stop before it means that the whole group is being torn down: leave without saving.
 SIGUSR1 is the parent-death signal: the supervisor is gone, save and leave. SIGUSR2 writes all stacks.
+
+Under torchrun (`ampd.group`) the parent is its agent. A rank dies with the agent, which is how a group that is killed
+is gone whole and at once, and of SIGTERM, since it may wait for a rank that is gone; that the supervisor is gone is seen by a thread that waits for it (a pidfd), and rank 0 then
+saves and takes the group along. Only rank 0 tells the result, except where another one failed for a reason of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import os
 import queue
+import select
 import signal
+import threading
 from types import FrameType
 
 from ampd import failpoints
@@ -39,14 +46,18 @@ def main() -> None:
     failpoints.arm(os.environ)
     answer_stacks_signal(os.environ)
     pulse = PulsePage.open(arguments.link)
-    pulse.declare(Phase.INIT)
+    if arguments.rank == 0:
+        pulse.declare(Phase.INIT)
     link = WorkerLink(arguments.link, arguments.rank)
-    parent = _watch_parent(link.orders)
+    if arguments.agent is None:
+        _watch_parent(link.orders)
+    else:
+        _join_group(link.orders, arguments.agent, arguments.supervisor)
     link.start()
     link.report(m.Hello(rank=arguments.rank, pid=os.getpid()))
     finished: m.Finished | None
     try:
-        finished = _work(link, pulse)
+        finished = _work(link, pulse, arguments.rank)
     except AmpdError as error:
         finished = m.Finished(
             result="failed",
@@ -55,14 +66,15 @@ def main() -> None:
             hint=getattr(error, "hint", ""),
             exit_code=int(error.exit_code),
         )
-    if finished is not None:
+    if finished is not None and (arguments.rank == 0 or finished.result == "failed"):
         link.report(finished)
-    link.close(_LINK_DRAIN_SECONDS if os.getppid() == parent else _ORPHAN_DRAIN_SECONDS)
+    is_heard = _lives(arguments.supervisor)
+    link.close(_LINK_DRAIN_SECONDS if is_heard else _ORPHAN_DRAIN_SECONDS)
 
 
-def _work(link: WorkerLink, pulse: PulsePage) -> m.Finished | None:
-    start = link.orders.get()
-    if not isinstance(start, m.Start):
+def _work(link: WorkerLink, pulse: PulsePage, rank: int) -> m.Finished | None:
+    start = link.orders.get() if rank == 0 else None
+    if not isinstance(start, m.Start | None):
         raise LinkError(f"the first order must be Start, not {type(start).__name__}")
     from ampd.engine.job import prepare  # torch is loaded here, after Hello
 
@@ -73,8 +85,8 @@ def _work(link: WorkerLink, pulse: PulsePage) -> m.Finished | None:
         writer.close()
 
 
-def _watch_parent(orders: queue.SimpleQueue[m.Order]) -> int:
-    """Ask the kernel for SIGUSR1 when the supervisor dies (it may have died before we asked); returns its pid."""
+def _watch_parent(orders: queue.SimpleQueue[m.Order]) -> None:
+    """Ask the kernel for SIGUSR1 when the supervisor dies (it may have died before we asked)."""
     parent = os.getppid()
 
     def save_and_leave(_signal: int, _frame: FrameType | None) -> None:
@@ -86,10 +98,42 @@ def _watch_parent(orders: queue.SimpleQueue[m.Order]) -> int:
     signal.signal(signal.SIGUSR1, save_and_leave)
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+    _die_with_parent(signal.SIGUSR1)
     if os.getppid() != parent:
         orders.put(m.Stop(save=True))
-    return parent
+
+
+def _join_group(orders: queue.SimpleQueue[m.Order], agent: int, supervisor: int) -> None:
+    """Live no longer than the agent; leave, with a checkpoint, when the supervisor is gone."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler would wait for the collective that hangs
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent(signal.SIGKILL)
+    if os.getppid() != agent:
+        os.kill(os.getpid(), signal.SIGKILL)  # it died before we asked, and its group with it
+    threading.Thread(target=_outlive, args=(orders, supervisor), name="supervisor", daemon=True).start()
+
+
+def _outlive(orders: queue.SimpleQueue[m.Order], supervisor: int) -> None:
+    """Wait for the end of the supervisor, then order to save and leave."""
+    with contextlib.suppress(ProcessLookupError):
+        watched = os.pidfd_open(supervisor)
+        select.select([watched], [], [])
+    orders.put(m.Stop(save=True))
+
+
+def _die_with_parent(number: signal.Signals) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process is there; one of another user is."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _arguments() -> argparse.Namespace:
@@ -97,7 +141,9 @@ def _arguments() -> argparse.Namespace:
         prog="python -m ampd.worker", description="One rank; started by `ampd start`."
     )
     parser.add_argument("--link", required=True)
-    parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--rank", type=int, default=int(os.environ.get("RANK", "0")))
+    parser.add_argument("--agent", type=int, help="the torchrun process that the ranks live with")
+    parser.add_argument("--supervisor", type=int, default=os.getppid())
     return parser.parse_args()
 
 

@@ -29,6 +29,7 @@ DAEMON = {
     "child",
     "console",
     "daemon",
+    "group",
     "job_directory",
     "ports",
     "preflight",

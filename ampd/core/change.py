@@ -118,7 +118,7 @@ def check(config: JobConfig) -> None:
         )
     _check_scales(config.amp)
     _check_finite(config)
-    _check_processes(config.amp)
+    _check_processes(config)
 
 
 def preset(name: str) -> Mapping[str, Any]:
@@ -151,22 +151,28 @@ def _check_scales(amp: AMPConfig) -> None:
         )
 
 
-def _check_processes(amp: AMPConfig) -> None:
+def _check_processes(config: JobConfig) -> None:
     """Fields that mean something only between processes are refused while a job has one."""
-    if amp.sync_batch_norm:
-        raise ConfigError(
-            "amp.sync_batch_norm = true needs more than one process, and a job has one", field="amp.sync_batch_norm",
-            hint="leave it out: BatchNorm of one process is synchronous already",
-        )  # fmt: skip
+    amp, processes = config.amp, config.distributed.processes
     if not amp.sync_across_gpus:
         raise ConfigError(
             "amp.sync_across_gpus = false would let processes judge the same window differently",
             field="amp.sync_across_gpus", hint="leave it out; in one process it costs nothing",
         )  # fmt: skip
-    if not amp.enable_distributed_accumulation:
+    if processes == 1 and amp.sync_batch_norm:
+        raise ConfigError(
+            "amp.sync_batch_norm = true needs more than one process, and a job has one", field="amp.sync_batch_norm",
+            hint="leave it out: BatchNorm of one process is synchronous already; or set distributed.processes",
+        )  # fmt: skip
+    if processes == 1 and not amp.enable_distributed_accumulation:
         raise ConfigError(
             "amp.enable_distributed_accumulation = false needs more than one process, and a job has one",
-            field="amp.enable_distributed_accumulation", hint="leave it out",
+            field="amp.enable_distributed_accumulation", hint="leave it out, or set distributed.processes",
+        )  # fmt: skip
+    if processes != "auto" and config.batch.size < processes:
+        raise ConfigError(
+            f"batch.size = {config.batch.size} cannot be shared by distributed.processes = {processes}",
+            field="batch.size", hint="a micro-batch is shared by all processes: each needs at least one sample",
         )  # fmt: skip
 
 

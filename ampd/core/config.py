@@ -139,6 +139,20 @@ class DeviceSection(Section, frozen=True, kw_only=True):
     )
 
 
+class DistributedSection(Section, frozen=True, kw_only=True):
+    processes: (
+        Annotated[
+            int,
+            fixed(
+                "Processes that train together, by torchrun; auto: one for each GPU, 1 without.",
+                ge=1,
+                le=1024,
+            ),
+        ]
+        | Literal["auto"]
+    ) = 1
+
+
 class RestartSection(Section, frozen=True, kw_only=True):
     max_restarts: Annotated[
         int, fixed("Crashes in a row without a new checkpoint before the job has failed.", ge=0)
@@ -246,6 +260,7 @@ class JobConfig(Section, frozen=True, kw_only=True):
     checkpoint: CheckpointSection = CheckpointSection()
     evaluate: EvaluateSection = EvaluateSection()
     device: DeviceSection = DeviceSection()
+    distributed: DistributedSection = DistributedSection()
     restart: RestartSection = RestartSection()
     watchdog: WatchdogSection = WatchdogSection()
     http: HttpSection = HttpSection()

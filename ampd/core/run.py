@@ -129,20 +129,23 @@ class Run:
         if self._crashes > restart.max_restarts:
             return self.end(outcome.gave_up(view, self.last_exit), now)
         kind = "hung" if self._watch.hung is not None else outcome.kind_of(self.last_exit)
-        view.restarts[kind] = view.restarts.get(kind, 0) + 1
         view.lately.restarted(now)
-        out = self._desk.lose(was_paused=view.state is JobState.PAUSED)
+        out = self._lose(kind, outcome.reason_of(self.last_exit), now)
         wait = restart.backoff_seconds * 2.0 ** (self._crashes - 1)
-        moves = self._bulletin.move(JobState.RECOVERING, outcome.reason_of(self.last_exit), now)
-        return [*out, *moves, self._timers.set(TimerKind.BACKOFF, wait)]
+        return [*out, self._timers.set(TimerKind.BACKOFF, wait)]
 
     def _roll_back(self, now: float) -> Instructions:
         """The worker left to begin again from its last checkpoint: no crash, and no reason to wait."""
         self._is_rolling_back = False
-        self._view.restarts["rolled_back"] = self._view.restarts.get("rolled_back", 0) + 1
-        out = self._desk.lose(was_paused=self._view.state is JobState.PAUSED)
-        moves = self._bulletin.move(JobState.RECOVERING, "rolled back to the last checkpoint", now)
-        return [*out, *moves, self._timers.set(TimerKind.BACKOFF, 0.0)]
+        out = self._lose("rolled_back", "rolled back to the last checkpoint", now)
+        return [*out, self._timers.set(TimerKind.BACKOFF, 0.0)]
+
+    def _lose(self, kind: str, reason: str, now: float) -> Instructions:
+        """Count a restart, keep for the next worker what this one was asked for, and say why it is needed."""
+        view = self._view
+        view.restarts[kind] = view.restarts.get(kind, 0) + 1
+        out = self._desk.lose(was_paused=view.state is JobState.PAUSED)
+        return [*out, *self._bulletin.move(JobState.RECOVERING, reason, now)]
 
     def end(self, ending: m.Finished, now: float) -> Instructions:
         """The run has a result; the worker, where there is one, has a while to leave."""
@@ -167,11 +170,33 @@ class Run:
     def reported(self, reported: s.Reported) -> Instructions:
         """What a worker said: told on, entered in the view where it is news, and acted on."""
         report, now = reported.report, reported.now
+        if reported.rank and not isinstance(report, m.Finished):
+            return self._of_peer(reported)
         out: Instructions = [] if isinstance(report, m.Snapshot) else [self._bulletin.announce(report, now)]
         if not self._is_news(report):
             return out
         observe(self._view, reported.rank, report, now)
         return out + self._follow(report, now)
+
+    def _of_peer(self, reported: s.Reported) -> Instructions:
+        """Ranks other than 0 have figures of their own; what happens, rank 0 tells for all."""
+        if not isinstance(reported.report, m.Snapshot):
+            return [self._bulletin.announce(reported.report, reported.now)]
+        if self._is_news(reported.report):
+            observe(self._view, reported.rank, reported.report, reported.now)
+        return []
+
+    def _regrouped(self, now: float) -> Instructions:
+        """torchrun has started all ranks again, since one was lost: they go on from the last checkpoint."""
+        view = self._view
+        self._crashes += 1
+        self._desk.shut()
+        if view.state is JobState.STOPPING or self._crashes > view.config.restart.max_restarts:
+            return [s.Kill(gently=False)]
+        view.lately.restarted(now)
+        out = self._lose("rank_lost", "a rank was lost", now)
+        self.spawn()  # as if we had: what it asks for, torchrun has done
+        return [*out, *self._bulletin.move(JobState.STARTING, "ranks restarted", now), *self._brief()]
 
     def _is_news(self, report: m.Report) -> bool:
         """Whether this can be true: a worker of the past, or one that repeats itself, moves nothing."""
@@ -179,7 +204,8 @@ class Run:
             return False
         match report:
             case m.Hello():
-                return self.worker is Worker.LOADING
+                is_group = self._view.config.distributed.processes != 1
+                return self.worker is Worker.LOADING or (is_group and self.worker is not Worker.GONE)
             case m.Ready():
                 return self.worker is Worker.BRIEFED
             case m.Snapshot() | m.Applied():
@@ -189,6 +215,8 @@ class Run:
 
     def _follow(self, report: m.Report, now: float) -> Instructions:
         match report:
+            case m.Hello() if self.worker is not Worker.LOADING:
+                return self._regrouped(now)
             case m.Hello():
                 self._watch.meet(report.rank, report.pid)
                 return self._brief()

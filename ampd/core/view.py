@@ -62,7 +62,7 @@ class JobView(msgspec.Struct, kw_only=True):
     windows_recomputed: int = 0
     """Windows that were run again after a restart from an earlier checkpoint."""
     restarts: dict[str, int] = {}
-    """Worker restarts by reason: crashed, killed, hung, rolled_back."""
+    """Worker restarts by reason: crashed, killed, hung, rolled_back, rank_lost."""
     requests: dict[str, int] = {}
     """Control requests by operation."""
     refusals: dict[str, int] = {}

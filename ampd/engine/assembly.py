@@ -1,7 +1,7 @@
 """From a configuration to the parts that train: workload, model, optimizer, stages, composed.
 
-The order matters and stands here once: seed, build the model on the host, move it, the optimizer over the moved
-parameters; then what a model and an optimizer need, whoever made them (`outfit`): flat buffers (`Rewind`), stages.
+The order matters and stands here once: seed, build the model on the host (the same on every rank, whose generators
+part after that), move it, the optimizer over the moved parameters; then what a model and an optimizer need, whoever made them (`outfit`): flat buffers (`Rewind`), stages.
 """
 
 from __future__ import annotations
@@ -22,9 +22,13 @@ from ampd.engine.execute import Execute
 from ampd.engine.inject import FaultyWorkload, Injector
 from ampd.engine.optim import build_optimizer
 from ampd.engine.pipeline import Proceed, Stage, compose
+from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.rewind import Rewind
 from ampd.engine.stages.context import StageContext
 from ampd.engine.workload import Workload, WorkloadContext
+from ampd.errors import ConfigError
+
+_RANK_STRIDE = 1_000_003  # a prime: seeds of neighbouring jobs and ranks do not meet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,7 @@ class Parts:
     stages: Sequence[tuple[str, Slot, Stage]]
     execute: Execute
     pipeline: Proceed
+    ranks: Ranks
 
     @property
     def model(self) -> nn.Module:
@@ -48,13 +53,18 @@ class Parts:
         return self.workload.model
 
 
-def assemble(config: JobConfig, device: torch.device, emit: Callable[[Report], None]) -> Parts:
+def assemble(
+    config: JobConfig, device: torch.device, emit: Callable[[Report], None], ranks: Ranks | None = None
+) -> Parts:
     """Build everything that a job file names; raises ConfigError, PluginError or PipelineError."""
     spec = registry.workload_spec(config.workload.name)
     options = registry.options_of(spec, config.workload.options, "workload.options")
     _seed(config.job.seed)
     workload: Workload = registry.load(spec.build)(options, WorkloadContext(config=config, device=device))
-    return equip(config, workload, device, emit, host_rng=spec.host_rng)
+    ranks = ranks or Alone()
+    if ranks.rank:
+        _seed(config.job.seed + _RANK_STRIDE * ranks.rank)
+    return equip(config, workload, device, emit, host_rng=spec.host_rng, ranks=ranks)
 
 
 def equip(
@@ -64,12 +74,15 @@ def equip(
     emit: Callable[[Report], None],
     *,
     host_rng: bool = False,
+    ranks: Ranks | None = None,
 ) -> Parts:
     """Give a workload what it needs to be trained: the device, training mode, an optimizer, all the rest."""
+    if config.amp.sync_batch_norm:
+        workload.model = _with_shared_statistics(workload.model, device)
     model = workload.model.to(device).train()
     return outfit(
         config, workload, device, emit, optimizer=build_optimizer(config.optim, model),
-        parameters=[p for p in model.parameters() if p.requires_grad], ledger=Ledger(), host_rng=host_rng,
+        parameters=[p for p in model.parameters() if p.requires_grad], ledger=Ledger(), host_rng=host_rng, ranks=ranks,
     )  # fmt: skip
 
 
@@ -83,8 +96,10 @@ def outfit(
     parameters: Sequence[nn.Parameter],
     ledger: Ledger,
     host_rng: bool = False,
+    ranks: Ranks | None = None,
 ) -> Parts:
     """The parts around a model that is on its device and an optimizer over `parameters`; touches no mode, moves nothing."""
+    ranks = ranks or Alone()
     injector = Injector()
     rewind = Rewind(workload.model, device, workload, host_rng=host_rng)
     context = StageContext(
@@ -95,14 +110,16 @@ def outfit(
         rewind=rewind,
         ledger=ledger,
         emit=emit,
+        ranks=ranks,
     )
     stages = build_stages(config, context)
     runs = FaultyWorkload(workload, injector) if config.inject.allowed else workload
-    execute = Execute(runs, parameters, device)
+    joined = ranks.join(runs, workload.model, accumulate=config.amp.enable_distributed_accumulation)
+    execute = Execute(joined, parameters, device, ranks)
     return Parts(
         workload=workload, parameters=parameters, optimizer=optimizer, device=device,
         rewind=rewind, injector=injector, ledger=ledger, stages=stages,
-        execute=execute, pipeline=compose(stages, execute),
+        execute=execute, pipeline=compose(stages, execute), ranks=ranks,
     )  # fmt: skip
 
 
@@ -114,6 +131,17 @@ def build_stages(config: JobConfig, context: StageContext) -> list[tuple[str, Sl
         options = registry.options_of(spec, config.pipeline.options.get(name, {}), f"pipeline.options.{name}")
         stages.append((name, spec.slot, registry.load(spec.build)(options, context)))
     return stages
+
+
+def _with_shared_statistics(model: nn.Module, device: torch.device) -> nn.Module:
+    """SyncBatchNorm in the place of BatchNorm; raises ConfigError on the CPU, where torch has none."""
+    if device.type != "cuda":
+        raise ConfigError(
+            "amp.sync_batch_norm = true: torch synchronises BatchNorm on CUDA only, and the job runs on the CPU",
+            field="amp.sync_batch_norm", hint="leave it out: running statistics are those of rank 0",
+        )  # fmt: skip
+    converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]  # torch's
+    return converted
 
 
 def _seed(seed: int) -> None:

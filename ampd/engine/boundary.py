@@ -8,7 +8,6 @@ is being repeated, new actions wait: they come after it, or the numbers that wer
 
 from __future__ import annotations
 
-import queue
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, assert_never
@@ -27,6 +26,7 @@ from ampd.core.policy import FallbackBudget, raise_dtype
 from ampd.core.precision import Capability, Choice, Precision
 from ampd.core.protocol import Code
 from ampd.engine.inject import Injector
+from ampd.engine.ranks import Orders
 from ampd.errors import ConfigError
 
 
@@ -77,7 +77,7 @@ class Boundary:
     def __init__(
         self,
         trainer: Governed,
-        orders: queue.SimpleQueue[m.Order],
+        orders: Orders,
         report: Callable[[m.Report], None],
         job_file: JobConfig,
     ) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from ampd.core.config import CheckpointSection
 from ampd.core.messages import SaveFailed
-from ampd.engine.writer import Writer
+from ampd.engine.ranks import Ranks
+from ampd.engine.writer import Files
 
 _FIRST_SECONDS, _LAST_SECONDS = 1.0, 60.0
 
@@ -19,9 +20,10 @@ _FIRST_SECONDS, _LAST_SECONDS = 1.0, 60.0
 class DiskHold:
     """The retries of one hold; for the loop's thread."""
 
-    def __init__(self, writer: Writer, ask: Callable[[], object]) -> None:
+    def __init__(self, writer: Files, ask: Callable[[], object], ranks: Ranks) -> None:
         self._writer = writer
         self._ask = ask
+        self._ranks = ranks  # their clocks differ, and all must ask at once
         self._wait = _FIRST_SECONDS
         self._due = time.monotonic() + self._wait
 
@@ -31,7 +33,7 @@ class DiskHold:
             return False
         if of_disk(self._writer.trouble) is None or section.on_disk_error != "pause":
             return True
-        if time.monotonic() >= self._due:
+        if self._ranks.as_first(time.monotonic() >= self._due):
             self._wait = min(2 * self._wait, _LAST_SECONDS)
             self._due = time.monotonic() + self._wait
             self._ask()

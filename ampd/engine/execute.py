@@ -2,16 +2,19 @@
 
 Clear the gradients; for each micro-batch run forward and loss in the attempt's context, and backward outside of it
 (autocast must never cover backward). The loss of a window is the mean over its micro-batches. No host sync.
+
+With more than one rank each runs its share of every micro-batch, and gradients travel once, in the window's last backward.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.window import Attempt, MicroBatch, Outcome
 from ampd.engine.workload import HasLoss
 
@@ -23,15 +26,15 @@ class Execute:
     workload: HasLoss
     parameters: Sequence[nn.Parameter]
     device: torch.device
+    ranks: Ranks = field(default_factory=Alone)
 
     def __call__(self, attempt: Attempt) -> Outcome:
         """The unjudged outcome of an attempt."""
         clear_gradients(self.parameters)
-        micro_batches = attempt.window.micro_batches
-        if attempt.split > 1:
-            losses = [self._run_split(attempt, micro_batch) for micro_batch in micro_batches]
-        else:
-            losses = [self._run(attempt, micro_batch) for micro_batch in micro_batches]
+        *before, last = attempt.window.micro_batches
+        with self.ranks.accumulating():
+            losses = [self._run_share(attempt, micro_batch) for micro_batch in before]
+        losses.append(self._run_share(attempt, last))
         return Outcome(
             attempt=attempt, losses=torch.stack(losses) if len(losses) > 1 else losses[0].reshape(1)
         )
@@ -48,11 +51,23 @@ class Execute:
         share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return loss.detach().float()
 
-    def _run_split(self, attempt: Attempt, micro_batch: MicroBatch) -> Tensor:
+    def _run_share(self, attempt: Attempt, micro_batch: MicroBatch) -> Tensor:
+        """This rank's share of a micro-batch; its loss counts as the share does."""
+        share, weight = self.ranks.share(micro_batch)
+        if attempt.split > 1:
+            return self._run_split(attempt, share, weight)
+        loss = self._run(attempt, share, weight)
+        return loss if weight == 1.0 else loss * weight
+
+    def _run_split(self, attempt: Attempt, share: MicroBatch, whole: float) -> Tensor:
         """The same in parts, for want of memory; each part's mean loss counts by its samples."""
-        weights = [part.samples / micro_batch.samples for part in micro_batch.parts(attempt.split)]
-        parts = zip(micro_batch.parts(attempt.split), weights, strict=True)
-        return torch.stack([self._run(attempt, part, weight) * weight for part, weight in parts]).sum()
+        parts = share.parts(attempt.split)
+        weights = [whole * part.samples / share.samples for part in parts]
+        *before, last = zip(parts, weights, strict=True)
+        with self.ranks.accumulating():
+            losses = [self._run(attempt, part, weight) * weight for part, weight in before]
+        losses.append(self._run(attempt, last[0], last[1]) * last[1])
+        return torch.stack(losses).sum()
 
 
 def clear_gradients(parameters: Sequence[nn.Parameter]) -> None:

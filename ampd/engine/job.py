@@ -2,47 +2,56 @@
 
 from __future__ import annotations
 
-import queue
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from ampd.core import messages as m
 from ampd.core.config import JobConfig
 from ampd.core.phase import Phase
-from ampd.engine import checkpoint
+from ampd.engine import checkpoint, distributed
 from ampd.engine.assembly import Parts, assemble
 from ampd.engine.boundary import Boundary
 from ampd.engine.device import cap_memory, capability_of, choose_device, prepare_process
 from ampd.engine.feed import Feed
 from ampd.engine.loop import Loop
+from ampd.engine.ranks import Orders, Ranks
+from ampd.engine.shared_files import SharedFiles
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Outcome, Window
-from ampd.engine.writer import QuarantineTask, Writer
+from ampd.engine.writer import CHECKPOINTS, Files, QuarantineTask, Writer
 
 Report = Callable[[m.Report], None]
 Declare = Callable[[Phase], None]
+_STARTS = msgspec.msgpack.Decoder(m.Start)
 
 
-def prepare(
-    start: m.Start, orders: queue.SimpleQueue[m.Order], report: Report, declare: Declare
-) -> tuple[Loop, Writer]:
-    """Build everything that the job file names and load the newest good checkpoint; reports Ready."""
+def prepare(start: m.Start | None, orders: Orders, report: Report, declare: Declare) -> tuple[Loop, Files]:
+    """Build everything that the job file names and load the newest good checkpoint; reports Ready.
+
+    Rank 0 has the order to start, and gives it to the ranks that torchrun has started beside it.
+    """
+    ranks = distributed.join(orders)
+    start = _STARTS.decode(ranks.spread(msgspec.msgpack.encode(start)))
+    if ranks.rank:
+        report, declare = only_figures(report), _undeclared
     prepare_process(start.config.device)
     device = choose_device(start.config.device)
     cap_memory(start.config.amp, device)
-    parts = assemble(start.config, device, report)
-    return make_loop(start, parts, orders, report, declare)
+    parts = assemble(start.config, device, report, ranks)
+    return make_loop(start, parts, ranks.orders(), report, declare)
 
 
 def make_loop(
-    start: m.Start, parts: Parts, orders: queue.SimpleQueue[m.Order], report: Report, declare: Declare
-) -> tuple[Loop, Writer]:
+    start: m.Start, parts: Parts, orders: Orders, report: Report, declare: Declare
+) -> tuple[Loop, Files]:
     """A loop over `parts` that continues what the job directory holds; the writer's thread is running."""
     config = start.config
-    writer = Writer(Path(start.directory), report)
+    directory = Path(start.directory)
+    writer = files_of(directory, report, parts.ranks)
     trainer = Trainer(
         config,
         parts,
@@ -51,7 +60,7 @@ def make_loop(
         quarantine=lambda outcome: writer.quarantine(_to_be_kept(outcome)),
     )
     boundary = Boundary(trainer, orders, report, config)
-    state = _newest_state(writer, report)
+    state = _newest_state(directory / CHECKPOINTS, report, parts.ranks)
     position = state["position"] if state is not None else {"window": 0, "row_bytes": 0}
     boundary.resume(state["live"] if state is not None else None, start.schedule, start.pending)
     if state is not None:
@@ -94,12 +103,38 @@ def _total_windows(config: JobConfig, parts: Parts) -> int:
     return config.job.epochs * parts.workload.windows_per_epoch
 
 
-def _newest_state(writer: Writer, report: Report) -> dict[str, Any] | None:
+def _newest_state(root: Path, report: Report, ranks: Ranks) -> dict[str, Any] | None:
+    """What rank 0 finds is what all ranks load."""
+
     def set_aside(path: Path, reason: str) -> None:
         report(m.SetAside(path=str(path), reason=reason))
 
-    found = checkpoint.newest(writer.checkpoints, set_aside)
+    found = checkpoint.newest(root, set_aside) if ranks.rank == 0 else None
+    name = ranks.spread(found[0].name.encode() if found is not None else b"").decode()
+    if ranks.rank and name:
+        found = (root / name, checkpoint.verify(root / name))
     return None if found is None else checkpoint.load(*found)
+
+
+def files_of(directory: Path, report: Report, ranks: Ranks) -> Files:
+    """The writer of a process that is alone; in a group rank 0's, which all ranks look at together."""
+    if ranks.world == 1:
+        return Writer(directory, report)
+    return SharedFiles(ranks, Writer(directory, report) if ranks.rank == 0 else None)
+
+
+def _undeclared(_phase: Phase) -> None:
+    """The pulse is rank 0's: where another rank stands still, rank 0 waits for it."""
+
+
+def only_figures(report: Report) -> Report:
+    """A report for ranks other than 0: what happens is the same on all of them and told once, figures are not."""
+
+    def select(said: m.Report) -> None:
+        if isinstance(said, m.Snapshot):
+            report(said)
+
+    return select
 
 
 def _ready(trainer: Trainer, boundary: Boundary, window: int, *, resumed: bool) -> m.Ready:

@@ -12,7 +12,6 @@ boundary, as `checkpoint.on_disk_error` says; a run whose last one is not writte
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable, Sequence
 from typing import assert_never
@@ -26,13 +25,14 @@ from ampd.engine.boundary import Boundary
 from ampd.engine.disk_hold import DiskHold, failure, of_disk, reason_to_hold
 from ampd.engine.emulation import Emulation
 from ampd.engine.feed import Feed
+from ampd.engine.ranks import Orders
 from ampd.engine.saves import Saves
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Window
 from ampd.engine.workload import Evaluating
-from ampd.engine.writer import Writer
+from ampd.engine.writer import Files
 
 _PAUSED_LOOK_SECONDS = 0.02
 _LOOKS_PER_SNAPSHOT = 12  # a paused loop refreshes its snapshot four times a second
@@ -42,7 +42,7 @@ class Loop:
     """Drives a trainer from window `start` to the end of the job; owned by the worker's main thread."""
 
     def __init__(
-        self, trainer: Trainer, boundary: Boundary, writer: Writer, orders: queue.SimpleQueue[m.Order],
+        self, trainer: Trainer, boundary: Boundary, writer: Files, orders: Orders,
         report: Callable[[m.Report], None], declare: Callable[[Phase], None], start: int,
     ) -> None:  # fmt: skip
         self.window = start
@@ -195,7 +195,7 @@ class Loop:
         self._met = of_disk(self._writer.trouble)
 
     def _hold_until_saved(self, trouble: m.SaveFailed) -> None:
-        hold = DiskHold(self._writer, self._saves.want)
+        hold = DiskHold(self._writer, self._saves.want, self._trainer.parts.ranks)
         self._hold(reason_to_hold(trouble), "", is_over=lambda: hold.is_over(self._trainer.config.checkpoint))
 
     def _hold(self, reason: str, request_id: str, is_over: Callable[[], bool] = lambda: False) -> None:
@@ -222,6 +222,7 @@ class Loop:
             return self._boundary.requested.pop(0)
         # No get(timeout): CPython's SimpleQueue waits for ever where the time is up before it begins to wait.
         for _ in range(_LOOKS_PER_SNAPSHOT):
+            self._trainer.parts.ranks.confer()
             if not self._orders.empty():
                 return self._orders.get()
             time.sleep(_PAUSED_LOOK_SECONDS)

@@ -30,7 +30,7 @@ def is_finite_at(precision: Precision, window: Window, parts: Parts) -> bool:
         if precision is Precision.BFLOAT16:
             norm = total_norm([p.grad for p in parts.parameters if p.grad is not None])
             figures = torch.cat((figures, norm.reshape(1)))
-        return bool(torch.isfinite(figures).all())
+        return parts.ranks.all(bool(torch.isfinite(figures).all()))
     except RuntimeError as error:
         if not is_constant_overflow(error):
             raise

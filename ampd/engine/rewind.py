@@ -63,6 +63,10 @@ class Rewind:
         if self._workload is not None and mark.workload is not None:
             self._workload.restore(dict(mark.workload))
 
+    def flats(self) -> tuple[Tensor, ...]:
+        """All buffers themselves, one tensor for each dtype and device."""
+        return self._buffers.flats()
+
     def select_buffers(self, found: Tensor, mark: Mark) -> None:
         """Put the buffers back where `found` is 1, on the device; no host sync."""
         self._buffers.select(found, mark.buffers)
@@ -114,8 +118,12 @@ class FlatBuffers:
 
     def copy(self) -> tuple[Tensor, ...]:
         """The present contents, one tensor for each dtype and device."""
+        return tuple(flat.clone() for flat in self.flats())
+
+    def flats(self) -> tuple[Tensor, ...]:
+        """What the buffers are views of."""
         self._follow_replaced()
-        return tuple(flat.clone() for flat in self._flats)
+        return tuple(self._flats)
 
     def paste(self, contents: Sequence[Tensor]) -> None:
         """Write back what `copy` gave."""

@@ -18,14 +18,14 @@ from ampd.engine.checkpoint import Keep
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
-from ampd.engine.writer import SaveTask, Writer
+from ampd.engine.writer import Files, SaveTask
 
 
 class Saves:
     """Saves of what `trainer` and `boundary` hold; for the loop's thread, between settled windows."""
 
     def __init__(
-        self, trainer: Trainer, boundary: Boundary, writer: Writer, telemetry: Telemetry, watch: Stopwatch,
+        self, trainer: Trainer, boundary: Boundary, writer: Files, telemetry: Telemetry, watch: Stopwatch,
         declare: Callable[[Phase], object],
     ) -> None:  # fmt: skip
         self._trainer = trainer

@@ -82,7 +82,7 @@ class Telemetry:
         trainer, ledger, last = self._trainer, self._trainer.ledger, self._last_finite
         self._report(
             m.Snapshot(
-                rank=0, window=window, total_windows=trainer.total_windows, revision=live.revision,
+                rank=trainer.parts.ranks.rank, window=window, total_windows=trainer.total_windows, revision=live.revision,
                 epoch=window // trainer.parts.workload.windows_per_epoch, precision=trainer.precision,
                 counts=ledger.job.minus(self._base), job=ledger.job.copy(), span=ledger.span,
                 span_scale=msgspec.structs.replace(ledger.scale), span_loss=msgspec.structs.replace(ledger.loss), loss=last.loss if last else None,

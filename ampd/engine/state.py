@@ -2,6 +2,9 @@
 
 Copies are on the host and shared with nobody, so that the writer may take its time. What the parts do not hold (the
 position, the live configuration) is added by the loop.
+
+Of a group rank 0 keeps the state, since all ranks have the same, and from the others what is theirs alone: their
+generators, and what their workload captures.
 """
 
 from __future__ import annotations
@@ -10,16 +13,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import safetensors.torch
 import torch
 
 from ampd.core.ledger import Ledger
 from ampd.engine.assembly import Parts
+from ampd.engine.checkpoint import flatten, unflatten
 from ampd.engine.pipeline import Stateful
 from ampd.engine.workload import Capturing
+from ampd.errors import CheckpointError
 
 
 def capture(parts: Parts) -> dict[str, Any]:
-    """The state of all parts; syncs with the device."""
+    """The state of all parts, empty on ranks other than 0; syncs with the device, and with the other ranks."""
+    own = _own(parts)
+    peers = parts.ranks.gather(_packed(own))[1:] if parts.ranks.world > 1 else []
+    if parts.ranks.rank:
+        return {}
     optimizer = parts.optimizer.state_dict()
     tree: dict[str, Any] = _on_host(
         {
@@ -29,8 +39,8 @@ def capture(parts: Parts) -> dict[str, Any]:
             "stages": {
                 name: stage.state_dict() for name, _slot, stage in parts.stages if isinstance(stage, Stateful)
             },
-            "generators": parts.rewind.generators(),
-            "workload": parts.workload.capture() if isinstance(parts.workload, Capturing) else {},
+            **own,
+            "peers": {str(rank): _unpacked(content) for rank, content in enumerate(peers, 1)},
             "injector": parts.injector.state_dict(),
             "ledger": msgspec.to_builtins(parts.ledger),
         }
@@ -39,7 +49,11 @@ def capture(parts: Parts) -> dict[str, Any]:
 
 
 def restore(parts: Parts, saved: Mapping[str, Any]) -> None:
-    """Put all parts back into a captured state; the generators last, since loading may draw from them."""
+    """Put all parts back into a captured state; the generators last, since loading may draw from them.
+
+    Raises CheckpointError where another number of processes saved it.
+    """
+    own = _own_of(parts, saved)
     parts.model.load_state_dict(saved["model"])
     buffers = dict(parts.model.named_buffers())
     for name, value in saved["buffers"].items():
@@ -49,10 +63,36 @@ def restore(parts: Parts, saved: Mapping[str, Any]) -> None:
         if isinstance(stage, Stateful):
             stage.load_state_dict(saved["stages"][name])
     if isinstance(parts.workload, Capturing):
-        parts.workload.restore(saved["workload"])
+        parts.workload.restore(own["workload"])
     parts.injector.load_state_dict(saved["injector"])
     _load_ledger(parts.ledger, saved["ledger"])
-    parts.rewind.set_generators(saved["generators"])
+    parts.rewind.set_generators(own["generators"])
+
+
+def _own(parts: Parts) -> dict[str, Any]:
+    """What each rank has for itself."""
+    captured = parts.workload.capture() if isinstance(parts.workload, Capturing) else {}
+    return {"generators": parts.rewind.generators(), "workload": captured}
+
+
+def _own_of(parts: Parts, saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    peers, ranks = saved.get("peers", {}), parts.ranks
+    if len(peers) + 1 != ranks.world:
+        raise CheckpointError(
+            f"the checkpoint was saved by {len(peers) + 1} processes, and this job has {ranks.world}: "
+            "its random generators cannot be given out; set distributed.processes as it was, or start with --fresh"
+        )
+    return saved if ranks.rank == 0 else peers[str(ranks.rank)]
+
+
+def _packed(tree: Mapping[str, Any]) -> bytes:
+    tensors, plain = flatten(_on_host(tree))
+    return msgspec.msgpack.encode((safetensors.torch.save(tensors), plain))
+
+
+def _unpacked(content: bytes) -> dict[str, Any]:
+    tensors, plain = msgspec.msgpack.decode(content, type=tuple[bytes, dict[str, Any]])
+    return unflatten(plain | safetensors.torch.load(tensors))
 
 
 def _on_host(node: Any) -> Any:

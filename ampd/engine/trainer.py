@@ -142,6 +142,7 @@ class Trainer:
         whose figures have arrived meanwhile; where it was bad, it is replayed now and both are settled.
         """
         self.parts.injector.enter()
+        self.parts.ranks.align(self.parts.rewind.flats)
         if not self._may_defer():
             records = self.drain()
             return [*records, self._finish(self.parts.pipeline(self._attempt(window)), self.next_lr)]
@@ -206,7 +207,7 @@ class Trainer:
         if before is None:
             self._pending = now
             return []
-        outcome = settle(before.outcome)
+        outcome = settle(before.outcome, self.parts.ranks)
         if outcome.verdict is not Verdict.FINITE:
             return self._settle([before, now])
         records = [self._enter_late(outcome, before.lr)]
@@ -215,7 +216,7 @@ class Trainer:
 
     def _settle(self, pending: Sequence[Pending]) -> list[WindowRecord]:
         """Enter pending windows in order; the bad ones are run again, after all that were good have been applied."""
-        outcomes = [settle(entry.outcome) for entry in pending]
+        outcomes = [settle(entry.outcome, self.parts.ranks) for entry in pending]
         ahead = sum(outcome.verdict is Verdict.FINITE for outcome in outcomes)
         records = []
         for entry, outcome in zip(pending, outcomes, strict=True):

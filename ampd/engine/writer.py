@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -27,6 +27,9 @@ from ampd.core.messages import Quarantined, Report, Saved, SaveFailed, Warned
 from ampd.core.trouble import Trouble, trouble_of
 from ampd.engine import checkpoint, disk
 from ampd.errors import CheckpointError
+
+CHECKPOINTS = "checkpoints"
+"""Where checkpoints are in a job directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,49 @@ class QuarantineTask:
     content: Mapping[str, Any]
 
 
+class Files(Protocol):
+    """What a loop keeps of a run."""
+
+    @property
+    def row_bytes(self) -> int:
+        """How long losses.jsonl is."""
+        ...
+
+    @property
+    def is_saving(self) -> bool:
+        """A checkpoint is being written."""
+        ...
+
+    @property
+    def trouble(self) -> SaveFailed | None:
+        """The failure of the last checkpoint, until one succeeds."""
+        ...
+
+    def start(self, row_bytes: int) -> None:
+        """Cut losses.jsonl to its first `row_bytes` bytes and begin."""
+        ...
+
+    def rows(self, records: Sequence[WindowRecord]) -> None:
+        """Append windows to losses.jsonl."""
+        ...
+
+    def save(self, task: SaveTask) -> None:
+        """Write a checkpoint."""
+        ...
+
+    def quarantine(self, task: QuarantineTask) -> None:
+        """Keep a window."""
+        ...
+
+    def wait(self) -> None:
+        """Block until no checkpoint is being written."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was handed over."""
+        ...
+
+
 class Writer:
     """Owns the files of a job directory; `rows` and `save` are for the loop's thread and do not block."""
 
@@ -73,7 +119,7 @@ class Writer:
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints are."""
-        return self.directory / "checkpoints"
+        return self.directory / CHECKPOINTS
 
     @property
     def is_saving(self) -> bool:

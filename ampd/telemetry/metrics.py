@@ -132,7 +132,7 @@ IDENTITY = (
 
 LIFECYCLE = (
     _counter("ampd_worker_restarts_total", "Workers that were started again, by what ended the one before.",
-             _open_set("reason", "crashed", "killed", "hung", "rolled_back")),
+             _open_set("reason", "crashed", "killed", "hung", "rank_lost", "rolled_back")),
     _counter("ampd_job_state_seconds_total", "Time that the job spent in each state since this daemon started.",
              Label("state", tuple(JobState)), unit="seconds"),
     _counter("ampd_config_changes_total", "Accepted changes of configuration, by who made them.",

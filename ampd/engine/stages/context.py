@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 from ampd.core.config import JobConfig
 from ampd.core.ledger import Ledger
 from ampd.core.messages import Report
+from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.rewind import Rewind
 
 
@@ -25,3 +26,4 @@ class StageContext:
     rewind: Rewind
     ledger: Ledger
     emit: Callable[[Report], None]
+    ranks: Ranks = field(default_factory=Alone)

@@ -2,7 +2,7 @@
 
 The guard is the same for float16, bfloat16 and float32: an attempt is FINITE only if every loss and the norm of all
 gradients after unscaling are, and no module buffer has strayed to inf or NaN on the way. Judging reads the device once:
-losses, norm, scale and strays in one small tensor. A deferred attempt is judged on the device instead: its flag gates
+losses, norm, scale and strays in one small tensor, agreed with the other ranks where there are any. A deferred attempt is judged on the device instead: its flag gates
 the commit, and the same tensor travels to the host in a letter.
 
 float16 without a scale (`scale_loss = false`) lets small gradients vanish; the share of zeros among them then travels
@@ -27,6 +27,7 @@ from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
 from ampd.engine.letter import Letters
 from ampd.engine.pipeline import Proceed
+from ampd.engine.ranks import Ranks
 from ampd.engine.rewind import Rewind
 from ampd.engine.scale import LossScale
 from ampd.engine.stages.context import StageContext
@@ -37,13 +38,14 @@ class Scaler:
     """Owns the loss scale; the one place where gradients are unscaled and their norm is taken."""
 
     def __init__(
-        self, config: JobConfig, parameters: Sequence[nn.Parameter], device: torch.device, rewind: Rewind
-    ) -> None:
+        self, config: JobConfig, parameters: Sequence[nn.Parameter], device: torch.device, rewind: Rewind, ranks: Ranks,
+    ) -> None:  # fmt: skip
         self.amp = config.amp
         self.scale = LossScale(config.amp.init_scale, device)
         self._parameters = parameters
         self._letters = Letters(device)
         self._rewind = rewind
+        self._ranks = ranks
         self.configure(config)
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
@@ -56,10 +58,11 @@ class Scaler:
         figures = torch.cat(
             (outcome.losses, norm.reshape(1), self.scale.value, self._rewind.strays(), *vanished)
         )
+        figures = self._ranks.agree(figures, outcome.losses.numel())
         if attempt.is_deferred:
             judged = self._defer(outcome, norm, figures)
         else:
-            judged = judge(outcome, norm, figures.tolist(), scaled=scaled)
+            judged = judge(outcome, norm, self._ranks.hear(figures.tolist()), scaled=scaled)
         if found is not None and attempt.rung == 0:
             bad = (
                 judged.found if judged.found is not None else found.fill_(judged.verdict is Verdict.NONFINITE)
@@ -121,11 +124,11 @@ def judge(outcome: Outcome, grad_norm: Tensor | None, figures: list[float], *, s
     )
 
 
-def settle(outcome: Outcome) -> Outcome:
+def settle(outcome: Outcome, ranks: Ranks) -> Outcome:
     """A pending outcome with the verdict that its letter brought; waits for the letter only."""
     assert outcome.letter is not None, "a pending outcome has a letter"
     scaled = outcome.attempt.loss_scale is not None
-    return judge(outcome, outcome.grad_norm, outcome.letter.read(), scaled=scaled)
+    return judge(outcome, outcome.grad_norm, ranks.hear(outcome.letter.read()), scaled=scaled)
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:
@@ -138,4 +141,4 @@ def total_norm(gradients: list[Tensor]) -> Tensor:
 
 def build(options: NoOptions, context: StageContext) -> Scaler:
     """The stage of the built-in spec."""
-    return Scaler(context.config, context.parameters, context.device, context.rewind)
+    return Scaler(context.config, context.parameters, context.device, context.rewind, context.ranks)

@@ -1,0 +1,217 @@
+"""The ranks of a job: one process that is alone, or a group that judges every window together.
+
+torch does the work: torchrun starts the processes, DistributedDataParallel averages the gradients, gloo and NCCL
+carry. What is added here is agreement. With more than one rank every attempt ends in one elementwise MAX over a
+small vector: a flag for each figure that is not finite, each rank's losses in slots of its own (so that a maximum
+gathers them), and whether rank 0 has orders waiting. It is always executed, never only when something is wrong: a
+collective that one rank skips is a hang. What comes out is the same on all ranks, so whatever is decided from it
+(replay, skip, scale, policy) is decided alike everywhere, and nobody is asked again. The reading that judges a window
+is the only one: agreement adds none.
+
+Orders reach rank 0 alone. When a window's vector says that some wait, all ranks take them at the next boundary, as
+msgspec bytes from rank 0; so a change, a pause, a checkpoint or a stop is met by all at the same window. Every rank builds
+the whole window and takes its share of each micro-batch: the window is a pure function of its number, whatever the
+number of processes, which is why they need not talk about data. It costs each process the building of all samples.
+
+A process that is alone pays nothing for any of this: `Alone` hands everything through.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import msgspec
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
+
+from ampd.core import messages as m
+from ampd.engine.ranks import Alone, Orders, Ranks
+from ampd.engine.window import MicroBatch
+from ampd.engine.workload import HasLoss
+from ampd.errors import WorkloadError
+
+_ORDERS: msgspec.msgpack.Decoder[list[m.Order]] = msgspec.msgpack.Decoder(list[m.Order])
+
+
+class Group:
+    """One rank of several, in torch's default process group; for the loop's thread."""
+
+    def __init__(self, own: Orders) -> None:
+        self.rank, self.world = dist.get_rank(), dist.get_world_size()
+        self.is_called = False
+        """Rank 0 had orders when the last agreed window was judged."""
+        self._own = own
+        self._shared = SharedOrders(self, own)
+        self._averaged: DistributedDataParallel | None = None
+        self._accumulates = True
+
+    def share(self, micro_batch: MicroBatch) -> tuple[MicroBatch, float]:
+        """The rank's part along the first dimension; raises WorkloadError where there are too few samples."""
+        if micro_batch.samples < self.world:
+            raise WorkloadError(
+                f"a micro-batch of {micro_batch.samples} samples cannot be shared by {self.world} processes; "
+                "each needs at least one: yield larger micro-batches, or lower distributed.processes"
+            )
+        part = micro_batch.parts(self.world)[self.rank]
+        return part, part.samples * self.world / micro_batch.samples
+
+    def join(self, workload: HasLoss, model: nn.Module, *, accumulate: bool) -> HasLoss:
+        """The loss under DistributedDataParallel. Buffers are ours to align: a replay puts them back first."""
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", FutureWarning
+            )  # its successor is not in all versions that we take
+            self._averaged = DistributedDataParallel(_Loss(workload, model), broadcast_buffers=False)
+        self._accumulates = accumulate
+        return _Averaged(self._averaged)
+
+    def accumulating(self) -> AbstractContextManager[object]:
+        """DDP's no_sync, unless `amp.enable_distributed_accumulation` is off."""
+        if self._averaged is None or not self._accumulates:
+            return nullcontext()
+        scope: AbstractContextManager[object] = self._averaged.no_sync()
+        return scope
+
+    def align(self, tensors: Callable[[], Sequence[Tensor]]) -> None:
+        """As bytes, since not every backend carries every dtype."""
+        for tensor in tensors():
+            dist.broadcast(tensor.view(torch.uint8), 0)
+
+    def agree(self, figures: Tensor, losses: int) -> Tensor:
+        """The one collective of an attempt; the last figure that it returns is for `hear`."""
+        bad = ~figures.isfinite()
+        sane = figures.masked_fill(bad, 0.0)
+        slots = torch.full((self.world, losses), -torch.inf, device=figures.device)
+        slots[self.rank] = sane[:losses]
+        called = figures.new_full((1,), float(self.rank == 0 and not self._own.empty()))
+        vector = torch.cat((bad.float(), sane[losses:], slots.reshape(-1), called))
+        dist.all_reduce(vector, dist.ReduceOp.MAX)
+        count, rest = len(figures), len(figures) - losses
+        flags, others, by_rank, called = torch.split(vector, [count, rest, slots.numel(), 1])
+        means = by_rank.reshape(slots.shape).mean(0)
+        agreed = torch.cat((means, others)).masked_fill(flags.ne(0), torch.nan)
+        return torch.cat((agreed, called))
+
+    def hear(self, figures: list[float]) -> list[float]:
+        """Take off the last one, which says whether rank 0 has orders."""
+        *figures, called = figures
+        self.is_called = self.is_called or called > 0
+        return figures
+
+    def confer(self) -> None:
+        """One broadcast; waits for rank 0."""
+        self.is_called = self.as_first(not self._own.empty())
+
+    def orders(self) -> Orders:
+        """Rank 0's, at every rank."""
+        return self._shared
+
+    def as_first(self, claim: bool) -> bool:
+        """One broadcast; waits for rank 0."""
+        said = torch.tensor([claim], dtype=torch.uint8)
+        dist.broadcast(said, 0)
+        return bool(said[0])
+
+    def all(self, claim: bool) -> bool:
+        """Waits for every rank."""
+        said = torch.tensor([claim], dtype=torch.uint8)
+        dist.all_reduce(said, dist.ReduceOp.MIN)
+        return bool(said[0])
+
+    def spread(self, content: bytes) -> bytes:
+        """The length, then the bytes."""
+        size = torch.tensor([len(content)])
+        dist.broadcast(size, 0)
+        carried = _tensor_of(content, int(size[0])) if self.rank == 0 else _tensor_of(b"", int(size[0]))
+        dist.broadcast(carried, 0)
+        return carried.numpy().tobytes()
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """The lengths, then the bytes, padded to the longest."""
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        dist.all_gather(sizes, torch.tensor([len(content)]))
+        lengths = [int(size[0]) for size in sizes]
+        carried = [_tensor_of(b"", max(lengths)) for _ in lengths]
+        dist.all_gather(carried, _tensor_of(content, max(lengths)))
+        return [each.numpy().tobytes()[:length] for each, length in zip(carried, lengths, strict=True)]
+
+
+class SharedOrders:
+    """Rank 0's orders at every rank: taken together, when the group was told that there are some."""
+
+    def __init__(self, group: Group, own: Orders) -> None:
+        self._group = group
+        self._own = own
+        self._taken: deque[m.Order] = deque()
+
+    def empty(self) -> bool:
+        """Whether none is left; a collective where the group was called."""
+        if not self._taken and self._group.is_called:
+            self._group.is_called = False
+            self._taken += _ORDERS.decode(self._group.spread(msgspec.msgpack.encode(self._drained())))
+        return not self._taken
+
+    def get(self) -> m.Order:
+        """The oldest of those taken."""
+        return self._taken.popleft()
+
+    def _drained(self) -> list[m.Order]:
+        orders: list[m.Order] = []
+        while self._group.rank == 0 and not self._own.empty():
+            orders.append(self._own.get())
+        return orders
+
+
+class _Loss(nn.Module):
+    """A workload's loss as a module, so that DDP sees the forward pass without wrapping the workload's model."""
+
+    def __init__(self, workload: HasLoss, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self._workload = workload
+
+    def forward(self, micro_batch: MicroBatch) -> Tensor:
+        return self._workload.loss(micro_batch)
+
+
+class _Averaged:
+    def __init__(self, module: DistributedDataParallel) -> None:
+        self._module = module
+
+    def loss(self, micro_batch: MicroBatch) -> Tensor:
+        """The loss, with DDP's hooks around it."""
+        loss: Tensor = self._module(micro_batch)
+        return loss
+
+
+def join(own: Orders, environment: Mapping[str, str] = os.environ) -> Ranks:
+    """The group that torchrun has started this process in, or nobody; waits for all ranks of a group."""
+    if int(environment.get("WORLD_SIZE", "1")) == 1:
+        return Alone(own)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(environment["LOCAL_RANK"]) % torch.cuda.device_count())
+    store, rank, world = next(rendezvous("env://"))
+    # torchrun keeps one store for all its restarts, where gloo would find the addresses of ranks that are gone.
+    attempt = dist.PrefixStore(f"attempt-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]  # it does not list its own names
+    dist.init_process_group(store=attempt, rank=rank, world_size=world)
+    return Group(own)
+
+
+def leave() -> None:
+    """Let go of the group, where there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _tensor_of(content: bytes, size: int) -> Tensor:
+    padded = torch.zeros(size, dtype=torch.uint8)
+    if content:
+        padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return padded

@@ -1,0 +1,70 @@
+"""How many processes train: what the job file may say, and what means something only between several."""
+
+from __future__ import annotations
+
+import pytest
+
+from ampd.core import change
+from ampd.errors import ConfigError
+from tests.core.bench import job_config
+
+
+def test_a_job_has_one_process_unless_it_says_more() -> None:
+    """Job files of one process stay what they were."""
+    assert job_config().distributed.processes == 1
+
+
+@pytest.mark.parametrize("processes", [1, 2, 32, "auto"])
+def test_processes_are_a_number_or_auto(processes: int | str) -> None:
+    """As many as named, or one for each GPU."""
+    assert job_config(distributed__processes=processes).distributed.processes == processes
+
+
+@pytest.mark.parametrize("processes", [0, -1, 1.5, "all"])
+def test_any_other_number_is_refused_by_name(processes: object) -> None:
+    """The key is named in the error."""
+    with pytest.raises(ConfigError) as caught:
+        job_config(distributed__processes=processes)
+
+    assert caught.value.field == "distributed.processes"
+
+
+def test_what_is_not_built_is_no_key() -> None:
+    """A key that would do nothing is refused as any unknown one."""
+    with pytest.raises(ConfigError, match="strategy"):
+        change.read_job(
+            '[job]\nname="a"\ndirectory="a"\nwindows=1\n[workload]\nname="w"\n[distributed]\nstrategy="fsdp2"'
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("sync_batch_norm", True), ("enable_distributed_accumulation", False)]
+)
+def test_keys_between_processes_need_several(key: str, value: bool) -> None:
+    """Refused with one process, taken with two."""
+    with pytest.raises(ConfigError, match="more than one process"):
+        job_config(**{f"amp__{key}": value})
+
+    config = job_config(distributed__processes=2, **{f"amp__{key}": value})
+    assert getattr(config.amp, key) is value
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_judging_together_cannot_be_off(processes: int) -> None:
+    """Ranks that judge a window differently would never meet again."""
+    with pytest.raises(ConfigError, match="judge the same window differently"):
+        job_config(amp__sync_across_gpus=False, distributed__processes=processes)
+
+
+def test_every_process_needs_a_sample() -> None:
+    """A micro-batch that cannot be shared is refused before anything starts."""
+    with pytest.raises(ConfigError) as caught:
+        job_config(distributed__processes=4, batch__size=3)
+
+    assert caught.value.field == "batch.size"
+
+
+def test_the_number_is_fixed_while_the_job_runs() -> None:
+    """A group of another size is another start."""
+    with pytest.raises(ConfigError, match="fixed while the job runs"):
+        change.change(job_config(), {"distributed.processes": 2})

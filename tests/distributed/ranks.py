@@ -1,0 +1,156 @@
+"""One rank of a group that torchrun started: runs a toy through a list of scenarios and writes down what became of it.
+
+    python -m torch.distributed.run ... -m tests.distributed.ranks DIRECTORY SEED
+
+Many scenarios in one group, because a process that loads torch takes seconds and a window milliseconds. The same
+function runs a scenario alone, so that both can be compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from ampd.core.messages import Fault
+from ampd.engine import distributed
+from ampd.engine.assembly import equip
+from ampd.engine.device import capability_of
+from ampd.engine.ranks import Alone, Ranks
+from ampd.engine.trainer import Trainer
+from ampd.engine.window import MicroBatch
+from tests.engine import toy
+
+WINDOWS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """A run: faults by window and rank, and sections of the job file; `samples` are those of a micro-batch."""
+
+    faults: Mapping[int, Mapping[int, Fault]] = field(default_factory=dict)
+    samples: int = 4
+    micro_batches: int = 3
+    sections: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Regression:
+    """The toy without dropout and BatchNorm, whose results depend on how many processes share a batch."""
+
+    windows_per_epoch = 8
+
+    def __init__(self, scenario: Scenario) -> None:
+        torch.manual_seed(1)
+        self.model: nn.Module = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+        self._scenario = scenario
+
+    def windows(self, epoch: int, start: int) -> Iterator[tuple[MicroBatch, ...]]:
+        """Windows that are a pure function of epoch and position."""
+        for position in range(start, self.windows_per_epoch):
+            generator = torch.Generator().manual_seed(1000 * epoch + position)
+            yield tuple(self._micro_batch(generator) for _ in range(self._scenario.micro_batches))
+
+    def loss(self, micro_batch: MicroBatch) -> Tensor:
+        """Mean squared error."""
+        return nn.functional.mse_loss(self.model(micro_batch.tensors["x"]), micro_batch.tensors["y"])
+
+    def _micro_batch(self, generator: torch.Generator) -> MicroBatch:
+        x = torch.randn(self._scenario.samples, 8, generator=generator)
+        return MicroBatch(tensors={"x": x, "y": x.sum(1, keepdim=True)}, samples=len(x))
+
+
+def scenarios(seed: int) -> dict[str, Scenario]:
+    """All of them, by name; the random one is drawn from `seed`, alike on every rank."""
+    full: dict[str, Any] = {"amp": {"dtype": "float32"}}
+    half: dict[str, Any] = {"amp": {"dtype": "float16", "init_scale": 1024.0}}
+    late = {"amp": {**half["amp"], "replay": "adaptive", "risky_windows": 0}}
+    draw = random.Random(seed)
+    kinds: tuple[Fault, ...] = ("overflow", "nan-grad", "nan-loss")
+    chance = {w: {draw.randrange(2): draw.choice(kinds)} for w in range(WINDOWS) if draw.random() < 0.5}
+    return {
+        "plain": Scenario(sections=full),
+        "uneven": Scenario(samples=5, sections=full),
+        "every backward": Scenario(
+            sections={"amp": {**full["amp"], "enable_distributed_accumulation": False}}
+        ),
+        "loss on rank 1": Scenario(faults={3: {1: "overflow"}}, sections=half),
+        "loss on rank 0": Scenario(faults={3: {0: "overflow"}}, sections=half),
+        "gradient on rank 1": Scenario(faults={4: {1: "nan-grad"}}, sections=half),
+        "both": Scenario(faults={4: {0: "nan-grad", 1: "overflow"}}, sections=half),
+        "late": Scenario(faults={4: {1: "overflow"}, 5: {0: "overflow"}}, sections=late),
+        "random": Scenario(faults=chance, sections=half),
+        "random, late": Scenario(faults=chance, sections=late),
+    }
+
+
+def trainer_of(scenario: Scenario, ranks: Ranks) -> Trainer:
+    """A trainer of a scenario."""
+    sections = {**scenario.sections, "distributed": {"processes": 2}, "batch": {"size": scenario.samples}}
+    config = toy.config(**sections)
+    parts = equip(config, Regression(scenario), toy.CPU, lambda _report: None, ranks=ranks)
+    return Trainer(config, parts, capability_of(toy.CPU), WINDOWS)
+
+
+def play(scenario: Scenario, ranks: Ranks | None = None) -> dict[str, Any]:
+    """Run a scenario; alone, where a fault on any rank is a fault."""
+    subject = trainer_of(scenario, ranks or Alone())
+    records = []
+    for number in range(WINDOWS):
+        here = scenario.faults.get(number, {})
+        fault = here.get(ranks.rank) if ranks is not None else _worst(here)
+        if fault is not None:
+            subject.injector.arm(fault, 1)
+        records += subject.step(toy.window(number, subject.parts.workload))
+    records += subject.drain()
+    return {
+        "hash": fingerprint(toy.state_bytes(subject) if ranks is None else _state_of(subject)),
+        "weights": [round_trip(p) for p in subject.parts.parameters],
+        "records": [msgspec.to_builtins(record) for record in records],
+        "ledger": msgspec.to_builtins(subject.ledger.job),
+    }
+
+
+def _worst(faults: Mapping[int, Fault]) -> Fault | None:
+    """What becomes of a window with all of these faults: one that float32 does not mend decides."""
+    lasting = (fault for fault in faults.values() if fault != "overflow")
+    return next(lasting, next(iter(faults.values()), None))
+
+
+def fingerprint(state: Mapping[str, bytes]) -> str:
+    """One hash over all tensors."""
+    return hashlib.sha256(b"".join(state[name] for name in sorted(state))).hexdigest()
+
+
+def round_trip(tensor: Tensor) -> list[float]:
+    """The numbers of a tensor."""
+    numbers: list[float] = tensor.detach().reshape(-1).tolist()
+    return numbers
+
+
+def _state_of(subject: Trainer) -> dict[str, bytes]:
+    """As toy.state_bytes, on every rank: a checkpoint is rank 0's alone."""
+    tensors = dict(subject.parts.model.state_dict())
+    for index, entry in enumerate(subject.parts.optimizer.state.values()):
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
+    return {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
+
+
+def main(words: Sequence[str]) -> None:
+    """Play all scenarios in this rank, and write down what came of them."""
+    ranks = distributed.join(toy.orders())
+    played = {name: play(scenario, ranks) for name, scenario in scenarios(int(words[1])).items()}
+    (Path(words[0]) / f"{ranks.rank}.json").write_text(json.dumps(played))
+    distributed.leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""The mission with two ranks under torchrun: changed, overflowed, counted, saved, stopped and resumed, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+
+import pytest
+
+from ampd.core import protocol as p
+from tests.daemon.daemons import Daemon, until
+from tests.story.jobs import digits_job, metrics_of
+
+TWO = {"distributed": "processes = 2", "checkpoint": "every_windows = 20"}
+FALLBACKS = 'ampd_fp32_fallbacks_total{cause="forward"}'
+
+
+@pytest.mark.timeout(300)
+def test_two_ranks_end_to_end() -> None:
+    """Changed, overflowed, saved, stopped and resumed, a rank killed on the way: as if nothing had ever happened."""
+    with digits_job(windows=150) as job, digits_job(windows=150) as undisturbed:
+        job.write(**TWO)
+        daemon = job.start()
+        becomes_ready(daemon)
+        assert daemon.ask(p.Set(changes={"dtype": "float16"})).revision == 2
+        daemon.ask(p.Inject(fault="overflow", windows=2))
+        until("two fallbacks on the page", lambda: metrics_of(daemon)[FALLBACKS] == 2.0)
+        assert metrics_of(daemon)["ampd_ranks_alive"] == 2.0
+        daemon.ask(p.Pause())
+        assert daemon.ask(p.Checkpoint()).result["bytes"] > 0
+        stopped = daemon.ask(p.Stop())
+        assert (stopped.result, daemon.ends(60)) == ({"state": "stopped", "saved": True}, 0)
+
+        resumed = job.start()
+        becomes_ready(resumed)
+        os.kill(ranks_of(resumed)[1], signal.SIGKILL)
+        becomes_ready(resumed, count=2)
+        assert resumed.status()["restarts"] == {"rank_lost": 1}
+        assert resumed.ends(120) == 0
+
+        undisturbed.write(**TWO)
+        undisturbed.directory.mkdir()
+        shutil.copy(job.directory / "journal.jsonl", undisturbed.directory)
+        assert undisturbed.start().ends(120) == 0
+        assert undisturbed.losses == job.losses
+
+
+def becomes_ready(daemon: Daemon, count: int = 1) -> None:
+    """Wait for three processes to have loaded torch, which on a busy machine takes longer than anything else."""
+    deadline = time.monotonic() + 120
+    while len(daemon.said("worker.became_ready")) < count:
+        assert time.monotonic() < deadline, daemon.err.read_text()
+        time.sleep(0.02)
+
+
+def ranks_of(daemon: Daemon) -> dict[int, int]:
+    """The pids of the ranks, as they were last told."""
+    return {event["rank"]: event["pid"] for event in daemon.said("worker.spoke")}
