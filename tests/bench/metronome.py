@@ -29,7 +29,8 @@ from ampd.engine.window import MicroBatch
 from tests.bench.load import take_precedence
 from tests.bench.tasks import Mlp
 
-WARM_UP = 40
+WARM_UP = (30, 6, 6)
+"""Windows of each guess at how long a window will be; what a window costs beside its micro-batches is in the later ones."""
 
 
 class Metronome:
@@ -49,12 +50,14 @@ class Metronome:
 
     def windows(self, epoch: int, start: int) -> Iterator[tuple[MicroBatch, ...]]:
         """The first few show how long a window is, and so how many make one of the wanted length."""
-        data, asked = self._task.windows(0, 0), []
-        for window in islice(data, WARM_UP):
-            asked.append(time.monotonic())
-            yield window
-        one = statistics.median(b - a for a, b in pairwise(asked[10:]))
-        together = max(1, round(self._seconds / one))
+        data, together = self._task.windows(0, 0), 1
+        for count in WARM_UP:
+            asked = []
+            for _ in range(count):
+                asked.append(time.monotonic())
+                yield tuple(chain.from_iterable(islice(data, together)))
+            took = statistics.median(b - a for a, b in pairwise([*asked, time.monotonic()]))
+            together = max(1, round(together * self._seconds / took))
         while True:
             self._moments.write(f"{time.monotonic():.6f}\n".encode())
             yield tuple(chain.from_iterable(islice(data, together)))
