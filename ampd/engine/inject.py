@@ -83,9 +83,9 @@ def _overflow(device: torch.device) -> Tensor:
 
 
 def _constant(device_type: str) -> None:
-    """What `masked_fill(-1e9)` does: raises in float16 alone."""
+    """What `masked_fill(-1e9)` does: raises in float16 alone. (`fill_` does not: it writes -inf.)"""
     dtype = torch.get_autocast_dtype(device_type) if torch.is_autocast_enabled(device_type) else torch.float32
-    torch.empty((), dtype=dtype).fill_(-1e9)
+    torch.zeros((), dtype=dtype).masked_fill(torch.tensor(True), -1e9)
 
 
 class _NanGradient(torch.autograd.Function):

@@ -162,6 +162,17 @@ def test_windows_skipped_in_a_row_are_told(tmp_path: Path, first_bad: int, in_a_
     assert sum(run.said(m.Snapshot)[-1].job.skipped.values()) == 3
 
 
+def test_an_injected_constant_is_met_and_mended(tmp_path: Path) -> None:
+    """It widens the loss function in the window that it hits, and every window is applied."""
+    schedule = [act_at(3, m.Inject(fault="constant"))]
+    run = Run(tmp_path, job={"windows": 6}, amp={"dtype": "float16", "init_scale": 128.0}, schedule=schedule)
+
+    run.finish()
+
+    assert [report.window for report in run.said(m.Widened)] == [3]
+    assert run.said(m.Snapshot)[-1].job.applied == 6
+
+
 def stop_at(run: Run, window: int, *, save: bool = True) -> None:
     """Order a stop that arrives while `window - 1` is running."""
     loss: Callable[[MicroBatch], Tensor] = run.workload.loss
