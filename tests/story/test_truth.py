@@ -135,9 +135,9 @@ FAULTS: tuple[tuple[Fault, int, str], ...] = (
     ("nan-grad", 5, 'ampd_windows_skipped_total{cause="model"}'),
     ("nan-loss", 60, 'ampd_windows_skipped_total{cause="model"}'),
     ("oom", 1, "ampd_memory_splits_total"),
-    ("constant", 1, "ampd_windows_total"),
+    ("constant", 1, "ampd_modules_widened_total"),
 )
-"""Each with how many windows it hits, and the counter that is waited for; for the constant that a window has passed."""
+"""Each with how many windows it hits, and the counter that tells of it."""
 
 
 def live_through_it(daemon: Daemon, job: Job) -> None:
