@@ -303,7 +303,10 @@ def _arguments() -> argparse.Namespace:
         help="where the job directory is made, for its disk; the pairs are run on the first",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=RESULTS)
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.pairs == 1:
+        parser.error("--pairs 1: one pair has no spread; give 0 for none, or 2 and more")
+    return arguments
 
 
 def _sections(arguments: argparse.Namespace) -> Iterator[str]:
