@@ -35,8 +35,16 @@ class Mended:
 class Mending:
     """What was learned from errors; for the loop's thread."""
 
-    def __init__(self, model: nn.Module, device: torch.device, emit: Callable[[Report], None]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device,
+        emit: Callable[[Report], None],
+        *,
+        has_peers: bool = False,
+    ) -> None:
         self.split = 1
+        self._has_peers = has_peers
         self._overrides = Overrides(model, device.type)
         self._device = device
         self._emit = emit
@@ -52,6 +60,8 @@ class Mending:
     def mend(self, error: RuntimeError, attempt: Attempt) -> Mended:
         """The attempt to make instead; raises `error` again where nothing helps."""
         if is_out_of_memory(error):
+            if self._has_peers:
+                raise error  # others may have summed some of its gradients already: a second pass would not match
             return Mended(self._divide(error, attempt))
         override = self._overrides.learn(error)
         if override is None:

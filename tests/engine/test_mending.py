@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ampd.core import messages as m
+from ampd.core.precision import Precision
 from ampd.engine.assembly import equip
 from ampd.engine.device import capability_of
+from ampd.engine.mending import Mending
 from ampd.engine.trainer import Trainer
+from ampd.engine.window import Attempt
 from tests.engine import toy
 
 FLOAT16: dict[str, Any] = {"dtype": "float16", "init_scale": 128.0}
@@ -137,3 +140,13 @@ def reporting(workload: toy.Toy, **amp: Any) -> tuple[Trainer, list[m.Report]]:
 def without_batchnorm(subject: Trainer) -> None:
     """Put the batch statistics out of play: halves have others, as documented."""
     subject.parts.model.get_submodule("1").eval()
+
+
+def test_a_rank_of_several_leaves_when_memory_runs_out() -> None:
+    """Its peers may have summed some of its gradients: a second backward pass would meet their next one."""
+    mending = Mending(toy.Toy().model, toy.CPU, lambda _report: None, has_peers=True)
+    attempt = Attempt(window=toy.window(0), precision=Precision.FLOAT32)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        mending.mend(torch.OutOfMemoryError("full"), attempt)
+    assert mending.split == 1

@@ -168,4 +168,8 @@ def _known(outcome: Outcome) -> Outcome:
 
 def build(options: NoOptions, context: StageContext) -> Fallback:
     """The stage of the built-in spec."""
-    return Fallback(context.config, context.rewind, Mending(context.model, context.device, context.emit))
+    return Fallback(
+        context.config,
+        context.rewind,
+        Mending(context.model, context.device, context.emit, has_peers=context.ranks.world > 1),
+    )
