@@ -72,16 +72,21 @@ def _follow(view: JobView, report: m.Applied) -> None:
         chosen = report.choice.precision.value
         view.precision_changes[chosen] = view.precision_changes.get(chosen, 0) + 1
     view.choice = report.choice or view.choice
-    _catch_up(view, report.applied.window)
+    _catch_up(view, report.applied)
 
 
-def _catch_up(view: JobView, window: int) -> None:
+def _catch_up(view: JobView, applied: m.AppliedAction) -> None:
     """Whoever asks after an answer must not be told of a time before it: the next snapshot may be a while."""
     last = view.snapshot
-    if last is not None and last.window <= window and view.choice is not None:
+    if last is not None and last.window <= applied.window and view.choice is not None:
+        trial = None if _ends_trial(applied.action) else last.trial
         view.snapshots[0] = msgspec.structs.replace(
-            last, window=window, revision=view.revision, precision=view.choice.precision
+            last, window=applied.window, revision=view.revision, precision=view.choice.precision, trial=trial
         )
+
+
+def _ends_trial(action: m.Action) -> bool:
+    return isinstance(action, m.Confirm) or (isinstance(action, m.Configure) and action.reverts is not None)
 
 
 def _sample(view: JobView, rank: int, snapshot: m.Snapshot, now: float) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
+from ampd.core.trial import OnTrial
 from ampd.core.watched import under_way
-from tests.core.bench import Bench
+from tests.core.bench import Bench, snapshot
 
 TRIED = p.Set(changes={"optim.lr": "0.5"}, trial=20, guards=("nonfinite==0",))
 
@@ -215,3 +217,20 @@ def test_a_trial_with_an_end_is_not_under_way(bench: Bench) -> None:
 
     assert under_way((done,), ()) is not None
     assert under_way((done, ended), ()) is None
+
+
+def test_an_ended_trial_is_not_shown_as_running(bench: Bench) -> None:
+    """Whoever was told of its end and looks at once sees none, though the next snapshot is on its way."""
+    bench.running()
+    done = tried(bench)
+    standing = OnTrial(
+        revision=2, since=10, until=30, windows=4, keys=("optim.lr",), guards={"nonfinite==0": 0.0}
+    )
+    bench.report(msgspec.structs.replace(snapshot(14), trial=standing))
+    bench.ask(p.Status())
+    assert bench.result["trial"]["until"] == done.window + 20
+
+    end(bench, m.Confirm())
+    bench.ask(p.Status())
+
+    assert bench.result["trial"] is None
