@@ -6,16 +6,19 @@ trial means, and how a trial ends. The boundary carries out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from ampd.core import objections
 from ampd.core.config import JobConfig
+from ampd.core.flights import MOST_IN_FLIGHT
 from ampd.core.keys import value_of
 from ampd.core.ledger import Cause, WindowRecord
+from ampd.core.messages import Applied
 from ampd.core.objections import Objection
-from ampd.core.orders import Act, Action, Asked, Cancel, Configure, Confirm
+from ampd.core.orders import Act, Action, AppliedAction, Asked, Cancel, Configure, Confirm
 from ampd.core.policy import FallbackBudget
 from ampd.core.preceding import Preceding
 from ampd.core.trial import Terms, Trial
@@ -32,6 +35,8 @@ class Live(msgspec.Struct, kw_only=True):
     overrides: dict[str, Any] = {}
     budget: FallbackBudget = FallbackBudget()
     avoid: Cause | None = None
+    told: tuple[Applied, ...] = ()
+    """The last actions as they were reported: a daemon that was killed may not have written them down."""
     trial: Trial | None = None
     preceding: Preceding = Preceding()
 
@@ -40,6 +45,16 @@ class Live(msgspec.Struct, kw_only=True):
         untimed = msgspec.structs.replace(self.preceding, seconds=())
         trial = self.trial.untimed() if self.trial is not None else None
         return msgspec.structs.replace(self, preceding=untimed, trial=trial)
+
+    def tell(self, report: Applied) -> None:
+        """An action took effect; what fits into one boundary is remembered."""
+        self.seq = report.applied.seq
+        self.told = (*self.told, msgspec.structs.replace(report, choice=None))[-MOST_IN_FLIGHT:]
+
+    def untold(self, schedule: Sequence[AppliedAction]) -> tuple[Applied, ...]:
+        """What a journal lacks: a checkpoint is ahead of it where its daemon was killed first."""
+        known = max((action.seq for action in schedule), default=0)
+        return tuple(report for report in self.told if report.applied.seq > known)
 
     def enter(self, record: WindowRecord) -> None:
         """One more window: of the trial, or of what a later one is compared with."""

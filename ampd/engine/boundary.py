@@ -92,6 +92,7 @@ class Boundary:
         self._job_file = job_file
         self._schedule: deque[m.AppliedAction] = deque()
         self._pending: deque[m.Act] = deque()
+        self._untold: deque[m.Applied] = deque()
         self._conclusion: m.Act | None = None  # of the trial, for the next boundary
 
     def resume(
@@ -103,17 +104,28 @@ class Boundary:
             self._trainer.configure(change(self._job_file, self.live.overrides))
         to_come = [action for action in schedule if action.seq > self.live.seq]
         self._schedule = deque(sorted(to_come, key=lambda action: action.window))
-        self._pending = deque(pending)
+        self._untold = deque(self.live.untold(schedule))
+        told = {report.applied.request_id for report in self._untold}
+        self._pending = deque(act for act in pending if act.request_id not in told)
 
     def has_work(self, window: int) -> bool:
         """Whether crossing into `window` would do anything."""
         is_due = bool(self._schedule) and self._schedule[0].window <= window
-        waits = bool(self._pending or self.requested or self.hold_reason or self.failure or self._conclusion)
+        waits = bool(
+            self._pending
+            or self._untold
+            or self.requested
+            or self.hold_reason
+            or self.failure
+            or self._conclusion
+        )
         is_ending = self.live.trial is not None and self.live.trial.until <= window
         return is_due or waits or is_ending or not self._orders.empty()
 
     def cross(self, window: int) -> None:
         """Apply everything that is due before `window`; other orders are left in `requested`. Never blocks."""
+        while self._untold:
+            self._report(self._untold.popleft())
         while self._schedule and self._schedule[0].window <= window:
             self._repeat(self._schedule.popleft(), window)
         if self._conclusion is not None and not self._schedule:
@@ -133,8 +145,7 @@ class Boundary:
 
     def act(self, act: m.Act, window: int) -> None:
         """Carry out one ordered action; reports Applied, or Refused with nothing changed."""
-        objection = self.live.objection(act.action, window, self._trainer.total_windows)
-        if objection is not None:
+        if (objection := self.live.objection(act.action, window, self._trainer.total_windows)) is not None:
             self._refuse(act, objection)
             return
         try:
@@ -201,21 +212,17 @@ class Boundary:
                 self.live.confirm()
             case _:
                 assert_never(applied.action)
-        if (
-            applied.author == POLICY
-            and isinstance(applied.action, m.Configure)
-            and applied.action.reverts is None
+        if isinstance(applied.action, m.Configure) and (applied.author, applied.action.reverts) == (
+            POLICY,
+            None,
         ):
             self.live.budget = msgspec.structs.replace(self.live.budget, acted=True)
-        self.live.seq = applied.seq
-        applied = msgspec.structs.replace(applied, revision=self.live.revision)
-        self._report(
-            m.Applied(
-                applied=applied,
-                differences=differences(old, self._trainer.config),
-                choice=self._trainer.choice,
-            )
-        )
+        report = m.Applied(
+            applied=msgspec.structs.replace(applied, revision=self.live.revision),
+            differences=differences(old, self._trainer.config), choice=self._trainer.choice,
+        )  # fmt: skip
+        self.live.tell(report)
+        self._report(report)
 
     def _configure(self, action: m.Configure, window: int) -> None:
         """A dropped key takes what the job file says now, which may be another value than when it was dropped."""

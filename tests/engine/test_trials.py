@@ -207,3 +207,22 @@ def test_a_fallback_limit_fails_a_dtype_on_trial() -> None:
     ((window, _author, action),) = ends(crossing)
     assert (window, action.reverts, crossing.trainer.config.amp.dtype) == (11, 2, "float32")
     assert "fell back to float32" in crossing.said(m.Applied)[-1].applied.reason
+
+
+def test_what_a_killed_daemon_did_not_write_down_is_told_again() -> None:
+    """A checkpoint that is ahead of the journal: the next daemon hears of it, under the same numbers and ids, once."""
+    first = running()
+    first.order(m.Cancel(), "cancelled")
+    first.boundary.cross(11)
+    saved = msgspec.json.decode(msgspec.json.encode(first.boundary.live.lasting()))
+    began, ended = (msgspec.structs.replace(report, choice=None) for report in first.said(m.Applied))
+
+    second = Crossing()
+    pending = [m.Act(request_id="cancelled", action=m.Cancel()), m.Act(request_id="new", action=lr(0.7))]
+    second.boundary.resume(saved, [began.applied], pending)
+    assert second.boundary.has_work(11)
+    second.boundary.cross(11)
+
+    assert second.said(m.Applied)[0] == ended
+    assert [report.applied.request_id for report in second.said(m.Applied)] == ["cancelled", "new"]
+    assert [report.applied.seq for report in second.said(m.Applied)] == [2, 3]
