@@ -21,13 +21,14 @@ from tests.campaigns import (
     never_hangs,
     reloads,
     signals,
+    trials,
     two_daemons,
     wire_fuzz,
 )  # fmt: skip
 
 CAMPAIGNS: tuple[ModuleType, ...] = (
     engine_faults, decoder_fuzz, kills, exactly_once, compare_and_set, two_daemons, events,
-    hangs, never_hangs, wire_fuzz, signals, reloads,
+    hangs, never_hangs, wire_fuzz, signals, reloads, trials,
 )  # fmt: skip
 
 

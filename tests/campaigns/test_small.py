@@ -13,6 +13,7 @@ from tests.campaigns import (
     never_hangs,
     reloads,
     signals,
+    trials,
     two_daemons,
     wire_fuzz,
 )
@@ -31,6 +32,11 @@ def test_no_update_is_lost(seed: int) -> None:
 def test_one_of_two_daemons_runs(seed: int) -> None:
     """The other names it and leaves."""
     two_daemons.case(seed, races=2)
+
+
+def test_every_trial_ends_as_it_must(seed: int) -> None:
+    """Bad changes are reverted, benign ones kept, and a run repeated from the journal is the same."""
+    assert trials.case(seed, count=3, kills=False)["bad"] <= 3
 
 
 def test_every_hole_in_the_events_is_found(seed: int) -> None:

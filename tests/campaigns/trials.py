@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -27,17 +28,18 @@ TRIALS = 10
 _WINDOWS = 40
 _GUARDS = ("nonfinite==0", "fallback_rate<0.2", "loss<100x")
 _LOST = {"NOT_RUNNING", "TIMED_OUT", "UNREACHABLE"}
+_VICTIMS = ("", "", "killed worker", "killed daemon")
 _MANY = 1_000_000
 
 
-def case(seed: int, trials: int = TRIALS) -> dict[str, int]:
+def case(seed: int, count: int = TRIALS, *, kills: bool = True) -> dict[str, int]:
     """Try so many changes on one job; returns how many there were of each kind."""
     draw, seen = random.Random(seed), {"bad": 0, "benign": 0, "killed worker": 0, "killed daemon": 0}
     with digits_job(windows=_MANY) as job, ThreadPoolExecutor(1) as pool:
         _write(job, _MANY)
         run = _Trials(job, draw, pool)
-        for _ in range(trials):
-            for kind in run.one():
+        for _ in range(count):
+            for kind in run.one(_VICTIMS if kills else ("",)):
                 seen[kind] += 1
         stopped = run.daemon.ask(p.Stop())
         assert run.daemon.ends(PATIENCE_SECONDS) == 0
@@ -53,12 +55,14 @@ class _Trials:
         self._job, self._draw, self._pool = job, draw, pool
         self._endpoint = f"ipc://{job.home / 'rt' / 'toy' / 'control.sock'}"
         self._lr = 1e-3
+        self._next = 10  # enough windows to compare with, and behind what a resumed run repeats
 
-    def one(self) -> list[str]:
+    def one(self, victims: Sequence[str]) -> list[str]:
         """Make a change on trial and follow it to its end."""
-        self.daemon.runs(self.daemon.status()["window"] + 10)
+        self.daemon.hears("worker.became_ready")
+        self.daemon.runs(self._next)
         is_bad = self._draw.random() < 0.5
-        victim = self._draw.choice(["", "", "killed worker", "killed daemon"])
+        victim = self._draw.choice(victims)
         self.daemon.ask(p.Pause())
         key, value = self._change()
         before = self._value(key)
@@ -93,7 +97,7 @@ class _Trials:
             return answered.result()
         except CommandError as error:
             assert error.code in _LOST, error
-            until("the next daemon", lambda: self.daemon.status())
+            self.daemon.hears("worker.started")
             return self._try(request_id, key, value)
 
     def _spoil(self, key: str) -> None:
@@ -118,7 +122,10 @@ class _Trials:
     def _check(self, done: p.Done, outcome: str, key: str, value: Any) -> None:
         """What was answered, what the history says, and what holds."""
         assert done.result["trial"]["outcome"] == outcome, done
-        until(f"{key} = {value}", lambda: self._value(key) == value)
+        self.daemon.hears("worker.became_ready")
+        self._next = done.window + 10
+        self.daemon.runs(self._next)
+        assert self._value(key) == value
         revisions = self.daemon.ask(p.History()).result["revisions"]
         tried = [revision for revision in revisions if revision["trial"]][-1]
         assert (tried["trial"]["outcome"], tried["trial"]["window"]) == (outcome, done.window), tried
