@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ampd.core.amp import AMPConfig
+from ampd.core.orders import Action, Configure
 from ampd.core.precision import Capability, Precision
 
 
@@ -38,6 +39,11 @@ def raise_dtype(precision: Precision, capability: Capability) -> dict[str, Any]:
     if precision is Precision.FLOAT16 and Precision.BFLOAT16 in capability.native:
         return {"amp.dtype": Precision.BFLOAT16.value}
     return {"amp.dtype": Precision.FLOAT32.value}
+
+
+def moves_dtype(action: Action) -> bool:
+    """Whether an action of the journal is a change of the precision."""
+    return isinstance(action, Configure) and "amp.dtype" in action.changes
 
 
 class Calm(msgspec.Struct, frozen=True, kw_only=True):

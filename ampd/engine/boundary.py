@@ -22,7 +22,7 @@ from ampd.core.keys import value_of
 from ampd.core.ledger import Ledger, WindowRecord
 from ampd.core.live import POLICY, Live
 from ampd.core.objections import Objection
-from ampd.core.policy import FallbackBudget, raise_dtype
+from ampd.core.policy import FallbackBudget, moves_dtype, raise_dtype
 from ampd.core.precision import Capability, Choice, Precision
 from ampd.core.protocol import Code
 from ampd.engine.inject import Injector
@@ -190,7 +190,7 @@ class Boundary:
         try:
             self._carry_out(msgspec.structs.replace(action, window=window))
         except ConfigError as error:
-            self.live.seq = action.seq
+            self.live.seq = max(self.live.seq, action.seq)
             self._report(
                 m.Warned(
                     topic="journal", message=f"a change of the journal no longer fits the job file: {error}"
@@ -271,7 +271,7 @@ class Boundary:
     def _react_to_limit(self, record: WindowRecord, budget: FallbackBudget) -> None:
         action = self._trainer.config.amp.on_fallback_limit
         self.live.budget = msgspec.structs.replace(budget, acted=True)
-        if any(past.author == POLICY and _moves_dtype(past.action) for past in self._schedule):
+        if any(past.author == POLICY and moves_dtype(past.action) for past in self._schedule):
             return  # decided once already: the journal repeats it
         self._report(
             m.LimitReached(window=record.window, epoch=record.epoch, fallbacks=budget.used, action=action)
@@ -294,7 +294,3 @@ class Boundary:
         changes = raise_dtype(self._trainer.precision, self._trainer.capability)
         action = m.Configure(changes=changes)
         self._pending.append(m.Act(request_id="", action=action, author=POLICY, reason=reason))
-
-
-def _moves_dtype(action: m.Action) -> bool:
-    return isinstance(action, m.Configure) and "amp.dtype" in action.changes

@@ -171,6 +171,18 @@ def test_what_a_checkpoint_has_is_not_repeated() -> None:
     assert second.said(m.Applied) == []
 
 
+def test_a_number_is_not_given_twice_after_a_rollback() -> None:
+    """A window that is passed over comes before changes with lower numbers; the next change comes after all of them."""
+    avoid = act_at(2, m.Avoid(cause=Cause.DATA), 2)
+    crossing = resumed([act_at(5, lr(0.5), 1), avoid])
+    crossing.boundary.cross(5)
+    crossing.order(lr(0.6))
+
+    crossing.boundary.cross(6)
+
+    assert [a.applied.seq for a in crossing.said(m.Applied)] == [2, 1, 3]
+
+
 def test_new_orders_wait_for_history() -> None:
     """An action ordered meanwhile comes after all that was numbered before it."""
     crossing = resumed([act_at(5, lr(0.6), 1)])
