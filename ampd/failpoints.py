@@ -42,6 +42,13 @@ POINTS: Mapping[str, Point] = {
     "journal.write": Point("Before lines are written to the journal.", takes_errors=True),
     "journal.fsync": Point("They are written, and not yet on the disk.", takes_errors=True),
     "journal.rename": Point("A shorter journal lies beside the old one.", takes_errors=True),
+    "losses.write": Point("Before rows are added to losses.jsonl.", takes_errors=True),
+    "losses.fsync": Point("They are written, and not yet on the disk.", takes_errors=True),
+    "checkpoint.write": Point("Before anything of a checkpoint is on the disk.", takes_errors=True),
+    "checkpoint.manifest": Point("Its tensors are, and its manifest is not.", takes_errors=True),
+    "checkpoint.rename": Point("All of it is, under a name that nobody reads.", takes_errors=True),
+    "checkpoint.renamed": Point("It has its name, which may not last a power cut.", takes_errors=True),
+    "checkpoint.remove": Point("Before an old one is removed.", takes_errors=True),
     "link.order": Point("Before the daemon sends an order to the worker."),
     "link.report": Point("Before the worker sends a report to the daemon."),
 }

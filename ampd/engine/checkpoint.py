@@ -29,7 +29,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ampd import __version__
+from ampd import __version__, failpoints
 from ampd.engine import disk, tensor_file
 from ampd.errors import CheckpointError
 
@@ -104,11 +104,13 @@ def _publish(
     disk.require_room(root, sum(tensor.nbytes for tensor in tensors.values()))
     try:
         with disk.naming(temporary):
+            failpoints.reach("checkpoint.write")
             os.mkdir(temporary)
         manifest = Manifest(
             format=FORMAT, window=number[0], seq=number[1], torch_version=str(torch.__version__),
             ampd_version=__version__, files=_write_tensors(temporary, tensors), plain=dict(plain),
         )  # fmt: skip
+        failpoints.reach("checkpoint.manifest")
         _write_manifest(temporary, manifest)
         disk.sync(temporary)
         _read_back(temporary)

@@ -16,6 +16,8 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ampd import failpoints
+
 _SPARE_BYTES = 1 << 20
 """Room for directories, the manifest, and rows of the loss log that come meanwhile."""
 
@@ -69,7 +71,9 @@ def make_directory(path: Path) -> None:
 def publish(temporary: Path, target: Path) -> None:
     """Make a synced directory visible under its name, for good."""
     with naming(target):
+        failpoints.reach("checkpoint.rename")
         os.rename(temporary, target)
+        failpoints.reach("checkpoint.renamed")
     sync(target.parent)
 
 
@@ -78,6 +82,7 @@ def remove(path: Path) -> None:
     hidden = path.with_name(f".{path.name}.removed")
     shutil.rmtree(hidden, ignore_errors=True)
     with naming(path):
+        failpoints.reach("checkpoint.remove")
         os.rename(path, hidden)
     sync(path.parent)
     shutil.rmtree(hidden, ignore_errors=True)

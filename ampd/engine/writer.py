@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ampd import failpoints
 from ampd.core.ledger import Cause, WindowRecord
 from ampd.core.messages import Quarantined, Report, Saved, SaveFailed, Warned
 from ampd.core.trouble import Trouble, trouble_of
@@ -192,6 +193,7 @@ class Writer:
             if self._is_in_doubt:
                 os.ftruncate(self._log, self._settled)
                 self._is_in_doubt, self._written = False, 0
+            failpoints.reach("losses.write")
             while self._written < len(self._rows):
                 self._written += disk.take_some(self._log, self._rows[self._written :])
         self._has_warned = False
@@ -205,6 +207,7 @@ class Writer:
         self._write_rows()
         with disk.naming(self._losses):
             self._is_in_doubt = True
+            failpoints.reach("losses.fsync")
             os.fsync(self._log)
             self._is_in_doubt = False
         self._settled += len(self._rows)
