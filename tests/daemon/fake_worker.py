@@ -132,6 +132,7 @@ class FakeWorker:
         return m.Finished(result="stopped", window=self.window, message="stopped")
 
     def _apply(self, act: m.Act) -> None:
+        assert not isinstance(act.action, m.Cancel), "the fake puts nothing on trial"
         if isinstance(act.action, m.Configure) and act.action.base not in (None, self.revision):
             message = f"revision {self.revision} holds"
             self.link.report(m.Refused(request_id=act.request_id, code="CONFLICT", message=message))

@@ -11,7 +11,7 @@ from ampd.core.phase import Phase
 from ampd.engine.assembly import equip
 from ampd.engine.job import make_loop
 from ampd.engine.loop import Loop
-from ampd.engine.writer import Writer
+from ampd.engine.writer import Files
 from tests.engine import toy
 
 
@@ -33,7 +33,7 @@ class Run:
         self.workload: Any = workload or toy.Toy()
         parts = equip(config, self.workload, toy.CPU, self._take)
         self.loop: Loop
-        self.writer: Writer
+        self.writer: Files
         self.phases: list[Phase] = []
         self.loop, self.writer = make_loop(start, parts, self.orders, self._take, self.phases.append)
 

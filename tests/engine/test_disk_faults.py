@@ -13,6 +13,7 @@ import torch
 from ampd.core import messages as m
 from ampd.core.trouble import Trouble, trouble_of
 from ampd.engine import checkpoint, disk, disk_hold
+from ampd.engine.writer import CHECKPOINTS
 from ampd.errors import CheckpointError
 from tests.engine.disks import SmallDisk, small_disk
 from tests.engine.operations import Fault, Operation, Operations
@@ -210,7 +211,7 @@ def test_a_paused_run_goes_on_when_the_disk_is_mended(tmp_path: Path, trouble: s
 
 def checkpoint_files(run: Run) -> dict[str, str]:
     """Checksums of the newest checkpoint."""
-    newest = checkpoint.listed(run.writer.checkpoints)[-1]
+    newest = checkpoint.listed(run.directory / CHECKPOINTS)[-1]
     return {name: entry.sha256 for name, entry in checkpoint.verify(newest).files.items()}
 
 

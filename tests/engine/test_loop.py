@@ -12,6 +12,7 @@ from torch import Tensor
 from ampd.core import messages as m
 from ampd.engine import checkpoint
 from ampd.engine.window import MicroBatch
+from ampd.engine.writer import CHECKPOINTS
 from tests.engine import toy
 from tests.engine.runs import Run, act_at
 
@@ -216,5 +217,5 @@ def test_a_checkpoint_knows_what_its_evaluation_said(tmp_path: Path) -> None:
 
 def manifests(run: Run) -> dict[int, checkpoint.Manifest]:
     """Of all checkpoints that there are, by window."""
-    found = (checkpoint.verify(path) for path in checkpoint.listed(run.writer.checkpoints))
+    found = (checkpoint.verify(path) for path in checkpoint.listed(run.directory / CHECKPOINTS))
     return {manifest.window: manifest for manifest in found}
