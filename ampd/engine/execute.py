@@ -32,8 +32,10 @@ class Execute:
         """The unjudged outcome of an attempt."""
         clear_gradients(self.parameters)
         *before, last = attempt.window.micro_batches
-        with self.ranks.accumulating():
-            losses = [self._run_share(attempt, micro_batch) for micro_batch in before]
+        losses = []
+        if before:
+            with self.ranks.accumulating():
+                losses = [self._run_share(attempt, micro_batch) for micro_batch in before]
         losses.append(self._run_share(attempt, last))
         return Outcome(
             attempt=attempt, losses=torch.stack(losses) if len(losses) > 1 else losses[0].reshape(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -124,7 +125,8 @@ class Daemon:
             self.process.wait()
         for started in self.said("worker.started"):
             if is_alive(started["pid"]):
-                os.killpg(started["pid"], signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it went just now
+                    os.killpg(started["pid"], signal.SIGKILL)
 
     def _status_or_none(self) -> dict[str, Any]:
         try:
