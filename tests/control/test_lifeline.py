@@ -93,7 +93,7 @@ innermost()
 """
 BODIES = {
     "python loop": "while True: pass",
-    "interpreter held": "ctypes.PyDLL(None).sleep(600)",
+    "interpreter held": "while True: ctypes.PyDLL(None).sleep(600)",  # the signal ends one
     "asleep": "time.sleep(600)",
 }
 
