@@ -115,14 +115,14 @@ class Job:
 
 
 @contextmanager
-def job(window_seconds: float, base: Path) -> Iterator[Job]:
-    """A daemon on the last core, whose windows take so long."""
+def job(window_seconds: float, base: Path, *metronome: str) -> Iterator[Job]:
+    """A daemon on the last core, whose windows take so long; `metronome` are words for the worker."""
     with tempfile.TemporaryDirectory(prefix="ampd-", dir=base) as directory:
         home = Path(directory)
         (home / "job.toml").write_text(_JOB.format(home=home))
         worker = [
             *(sys.executable, "-m", "tests.bench.metronome"),
-            *("--seconds", str(window_seconds), "--moments", str(home / "moments")),
+            *("--seconds", str(window_seconds), "--moments", str(home / "moments"), *metronome),
         ]
         command = [
             *(sys.executable, "-m", "tests.daemon.start", shlex.join(worker)),

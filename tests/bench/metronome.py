@@ -11,11 +11,12 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -63,6 +64,22 @@ class Metronome:
             yield tuple(chain.from_iterable(islice(data, together)))
 
 
+def said_by_all(link: WorkerLink, arguments: argparse.Namespace) -> Callable[[m.Report], None]:
+    """Reports go out on the link; a snapshot on a link of every further rank as well, as its own."""
+    others = [WorkerLink(arguments.link, rank) for rank in range(1, arguments.ranks)]
+    for rank, other in enumerate(others, start=1):
+        other.start()
+        other.report(m.Hello(rank=rank, pid=os.getpid()))
+
+    def say(report: m.Report) -> None:
+        link.report(report)
+        if isinstance(report, m.Snapshot):
+            for rank, other in enumerate(others, start=1):
+                other.report(msgspec.structs.replace(report, rank=rank))
+
+    return say
+
+
 def main() -> None:
     """A worker as `ampd start` starts it, on the first core with all its threads."""
     parser = argparse.ArgumentParser()
@@ -70,6 +87,7 @@ def main() -> None:
     parser.add_argument("--moments", required=True, type=Path)
     parser.add_argument("--link", required=True)
     parser.add_argument("--rank", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=1, help="links that push snapshots, each as a rank")
     arguments = parser.parse_args()
     os.sched_setaffinity(0, {0})
     take_precedence()
@@ -83,8 +101,9 @@ def main() -> None:
     device = torch.device("cpu")
     with arguments.moments.open("wb", buffering=0) as moments:
         workload = Metronome(arguments.seconds, moments)
-        parts = equip(start.config, workload, device, link.report)
-        loop, writer = make_loop(start, parts, link.orders, link.report, pulse.declare)
+        say = said_by_all(link, arguments)
+        parts = equip(start.config, workload, device, say)
+        loop, writer = make_loop(start, parts, link.orders, say, pulse.declare)
         try:
             finished = loop.run()
         finally:
