@@ -38,11 +38,11 @@ class Live(msgspec.Struct, kw_only=True):
     told: tuple[Applied, ...] = ()
     """The last actions as they were reported: a daemon that was killed may not have written them down."""
     trial: Trial | None = None
-    preceding: Preceding = Preceding()
+    preceding: Preceding = msgspec.field(default_factory=Preceding)
 
     def lasting(self) -> Live:
         """What a checkpoint holds: all but measured times, or no two runs would have the same checkpoints."""
-        untimed = msgspec.structs.replace(self.preceding, seconds=())
+        untimed = msgspec.structs.replace(self.preceding, seconds=[])
         trial = self.trial.untimed() if self.trial is not None else None
         return msgspec.structs.replace(self, preceding=untimed, trial=trial)
 
@@ -59,14 +59,14 @@ class Live(msgspec.Struct, kw_only=True):
     def enter(self, record: WindowRecord) -> None:
         """One more window: of the trial, or of what a later one is compared with."""
         if self.trial is None:
-            self.preceding = self.preceding.enter(record)
+            self.preceding.enter(record)
         else:
             self.trial = self.trial.enter(record)
 
     def timed(self, seconds: float) -> None:
         """How long a window took."""
         if self.trial is None:
-            self.preceding = self.preceding.timed(seconds)
+            self.preceding.timed(seconds)
         else:
             self.trial = self.trial.timed(seconds)
 

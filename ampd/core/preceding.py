@@ -37,26 +37,26 @@ class Before(msgspec.Struct, frozen=True, kw_only=True):
         return known.get(figure)
 
 
-class Preceding(msgspec.Struct, frozen=True, kw_only=True):
-    """The last windows since the configuration last changed, bounded: what `Before` is taken from."""
+class Preceding(msgspec.Struct, kw_only=True):
+    """The last windows since the configuration last changed, bounded: what `Before` is taken from.
+
+    Grown in place and not replaced, since that is done in every window of every run, whether or not a trial follows.
+    """
 
     windows: int = 0
-    losses: tuple[float, ...] = ()
-    norms: tuple[float, ...] = ()
-    seconds: tuple[float, ...] = ()
+    losses: list[float] = []
+    norms: list[float] = []
+    seconds: list[float] = []
 
-    def enter(self, record: WindowRecord) -> Preceding:
+    def enter(self, record: WindowRecord) -> None:
         """One more window."""
-        return msgspec.structs.replace(
-            self,
-            windows=min(self.windows + 1, MOST),
-            losses=_longer(self.losses, record.loss),
-            norms=_longer(self.norms, record.grad_norm),
-        )
+        self.windows = min(self.windows + 1, MOST)
+        _push(self.losses, record.loss)
+        _push(self.norms, record.grad_norm)
 
-    def timed(self, seconds: float) -> Preceding:
+    def timed(self, seconds: float) -> None:
         """How long a window took."""
-        return msgspec.structs.replace(self, seconds=_longer(self.seconds, seconds))
+        _push(self.seconds, seconds)
 
     def known(self, figure: Figure) -> int:
         """Of how many windows a measured figure is known."""
@@ -73,8 +73,11 @@ class Preceding(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _longer(values: tuple[float, ...], value: float) -> tuple[float, ...]:
-    return (*values, value)[-MOST:] if math.isfinite(value) else values
+def _push(values: list[float], value: float) -> None:
+    if math.isfinite(value):
+        values.append(value)
+        if len(values) > MOST:
+            del values[0]
 
 
 def check(guard: Guard, preceding: Preceding) -> None:

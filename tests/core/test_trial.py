@@ -142,7 +142,8 @@ def test_what_is_compared_is_bounded_and_finite() -> None:
     """The newest windows only, and no loss that is no number."""
     lately = Preceding()
     for number in range(MOST + 9):
-        lately = lately.timed(1.0).enter(record(loss=float("nan") if number % 2 else 1.0))
+        lately.timed(1.0)
+        lately.enter(record(loss=float("nan") if number % 2 else 1.0))
 
     assert (lately.windows, len(lately.losses), len(lately.seconds)) == (MOST, (MOST + 10) // 2, MOST)
     assert lately.summary() == Before(windows=MOST, loss=1.0, grad_norm=1.0, step_time=1.0)
@@ -160,7 +161,7 @@ def test_a_multiple_of_nothing_is_refused(windows: int, loss: float, said: str) 
     """Too few windows before the change, or none whose figure a multiple would mean something of."""
     lately = Preceding()
     for _ in range(windows):
-        lately = lately.enter(record(loss=loss))
+        lately.enter(record(loss=loss))
 
     with pytest.raises(ConfigError, match=said):
         Terms(windows=5, guards=(parse("loss<2x"),)).begun(lately)

@@ -5,8 +5,6 @@ A float32 attempt disables autocast explicitly: a user's own loop may call us un
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from msgspec.structs import replace
 
@@ -49,10 +47,12 @@ class Autocast:
 
 
 def forward_context(precision: Precision, device_type: str) -> ForwardContext:
-    """A factory of the scope that forward and loss run in at `precision`."""
+    """The scope that forward and loss run in at `precision`; one object, to be entered again but not within itself."""
     if precision is Precision.FLOAT32:
-        return partial(torch.autocast, device_type, enabled=False)
-    return partial(torch.autocast, device_type, dtype=TORCH_DTYPE[precision])
+        scope = torch.autocast(device_type, enabled=False)
+    else:
+        scope = torch.autocast(device_type, dtype=TORCH_DTYPE[precision])
+    return lambda: scope
 
 
 def build(options: NoOptions, context: StageContext) -> Autocast:

@@ -39,14 +39,14 @@ class Fallback:
     """Replays bad windows down the ladder `amp.ladder`."""
 
     def __init__(self, config: JobConfig, rewind: Rewind, mending: Mending) -> None:
-        self.amp = config.amp
         self._rewind = rewind
         self._mending = mending
+        self.configure(config)
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
         if attempt.resolves is not None:
             return self._settle(attempt.resolves, proceed)
-        mark = self._rewind.mark(rng=bool(rungs_of(self.amp, attempt.precision)))
+        mark = self._rewind.mark(rng=bool(self._rungs[attempt.precision]))
         try:
             return self._recover(attempt, mark, proceed)
         except BaseException:
@@ -55,7 +55,7 @@ class Fallback:
 
     def configure(self, config: JobConfig) -> None:
         """Take over the ladder."""
-        self.amp = config.amp
+        self._rungs = {precision: rungs_of(config.amp, precision) for precision in Precision}
 
     def _recover(self, attempt: Attempt, mark: Mark, proceed: Proceed) -> Outcome:
         """The window's first attempt, and what it leads to."""
@@ -78,7 +78,7 @@ class Fallback:
 
     def _descend(self, outcome: Outcome, mark: Mark, proceed: Proceed) -> Outcome:
         """Down the ladder until an attempt is finite; the buffers are put back where none is."""
-        for rung in rungs_of(self.amp, outcome.attempt.precision):
+        for rung in self._rungs[outcome.attempt.precision]:
             if rung != "retry" or not _is_forward(outcome):
                 outcome = self._replay(outcome, rung, mark, proceed)
             if outcome.verdict is Verdict.FINITE:

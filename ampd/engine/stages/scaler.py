@@ -51,7 +51,7 @@ class Scaler:
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
         scaled = self.scales(attempt.precision)
         outcome = proceed(replace(attempt, loss_scale=self.scale.value) if scaled else attempt)
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        gradients = [gradient for p in self._parameters if (gradient := p.grad) is not None]
         found = self.scale.unscale(gradients) if scaled else None
         norm = total_norm(gradients)
         vanished = self._vanished(attempt.precision, gradients)
