@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -65,13 +66,21 @@ def test_the_log_keeps_earlier_workers(home: Path) -> None:
     assert [line.startswith("--- worker started 20") for line in lines] == [True, False, True, False]
 
 
+def _open_files(pid: int) -> list[Path]:
+    """What a process has open; one that starts opens and closes files all the while."""
+    found = []
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.append(entry.readlink())
+    return found
+
+
 def test_it_leads_a_session_and_holds_the_lock(home: Path) -> None:
     """A terminal's Ctrl-C does not reach it; a second daemon finds the directory taken while it lives."""
 
     async def body(child: Child, directory: JobDirectory) -> None:
         assert os.getsid(child.pid) == child.pid
-        held = [entry.readlink() for entry in Path(f"/proc/{child.pid}/fd").iterdir()]
-        assert directory.path / "lock" in held
+        until("the lock among its files", lambda: directory.path / "lock" in _open_files(child.pid))
         assert f'"worker":{child.pid}' in (home / "lock").read_text()
         child.kill(gently=False)
         await child.wait()
