@@ -56,12 +56,13 @@ def test_a_free_pair_is_found() -> None:
 @pytest.mark.parametrize("taken", [0, 1], ids=["commands", "events"])
 def test_a_port_that_is_taken_is_told(taken: int) -> None:
     """By its number and the key of the job file; nothing stays open."""
-    with listening() as where:
-        wanted = Remote(where.host, where.port - taken)
-        with pytest.raises(
-            ConfigError, match=f"cannot listen on .*:{where.port}: Address already in use"
-        ) as caught:
-            tcp.listen(Remote(wanted.host, wanted.port))
+    where, *listeners = tcp.listen(Remote("127.0.0.1", 0))
+    listeners[1 - taken].close()  # this one is free again, and nobody else's
+    with (
+        listeners[taken],
+        pytest.raises(ConfigError, match=f":{where.port + taken}: Address already in use") as caught,
+    ):
+        tcp.listen(where)
 
     assert caught.value.field == "control.listen"
 
