@@ -114,13 +114,15 @@ class Loop:
 
     def _cross_boundary(self) -> None:
         trouble = self._new_trouble()
-        if trouble is not None or self._is_eventful():
+        is_eventful = trouble is not None or self._is_eventful()
+        if is_eventful:
             self._account(self._trainer.drain())
         if self._boundary.is_rolling_back:
             return  # what would be saved now is the other side of the window to go back over
         if trouble is not None:
             self._meet(trouble)
-        if self._boundary.has_work(self.window):
+        # An order that came since then waits for the next boundary: where nothing was settled, nothing may change.
+        if is_eventful and self._boundary.has_work(self.window):
             self._cross()
             self._telemetry.push(self.window, self._boundary.live)  # after an answer, its effect is seen
         self._serve_requests()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from ampd.core import messages as m
 from tests.engine import toy
+from tests.engine.runs import Run
 
 DEFERRED: dict[str, Any] = {"dtype": "float16", "replay": "adaptive", "risky_windows": 0, "init_scale": 128.0}
 SYNC: dict[str, Any] = {**DEFERRED, "replay": "sync"}
@@ -95,3 +98,30 @@ def optimizer_steps(subject: Any) -> float:
     """How many updates the optimizer itself counted; all of its parameters agree."""
     (steps,) = {float(entry["step"]) for entry in subject.parts.optimizer.state.values()}
     return steps
+
+
+class Late(queue.SimpleQueue[m.Order]):
+    """Orders of which one arrives right after a boundary has looked for the `looks`-th time."""
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
+
+    def empty(self) -> bool:
+        """What was true when it was asked."""
+        was_empty = super().empty()
+        self._looks -= 1
+        if self._looks == 0:
+            self.put(m.Act(request_id="late", action=m.Configure(changes={"optim.lr": 0.02})))
+        return was_empty
+
+
+@pytest.mark.parametrize("looks", range(3, 9))
+def test_an_order_that_comes_while_a_boundary_is_crossed_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """Changes need every window settled, and this boundary has settled none: the next one applies it."""
+    monkeypatch.setattr(toy, "orders", lambda: Late(looks))
+    run = Run(tmp_path, amp=DEFERRED, job={"windows": 20})
+    run.finish()
+
+    assert [report.applied.request_id for report in run.said(m.Applied)] == ["late"]
