@@ -9,14 +9,14 @@ that falls back: one fallback in two hundred windows is half a percent, also whi
 
 from __future__ import annotations
 
-import enum
 import math
 import re
-from typing import Literal, Self
+from typing import Literal
 
 import msgspec
 
 from ampd.core.keys import did_you_mean
+from ampd.core.term import Term
 from ampd.errors import ConfigError
 
 Operator = Literal["<", "<=", "==", ">=", ">"]
@@ -24,16 +24,8 @@ _FORM = re.compile(r"\s*(\w+)\s*(<=|>=|==|<|>)\s*([-+.\w]+?)(x?)\s*")
 _EXAMPLES = "for example fallback_rate<0.02, nonfinite==0 or step_time<1.3x"
 
 
-class Figure(enum.StrEnum):
+class Figure(Term):
     """What a guard looks at. `doc` says what it is; it is the same in `ampctl set --help`."""
-
-    doc: str
-
-    def __new__(cls, word: str, doc: str) -> Self:
-        """A member is its word; what it means is kept beside it."""
-        member = str.__new__(cls, word)
-        member._value_, member.doc = word, doc
-        return member
 
     FALLBACK_RATE = "fallback_rate", "share of the trial's windows that fell back to float32"
     SKIP_RATE = "skip_rate", "share of the trial's windows that were never applied"

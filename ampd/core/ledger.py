@@ -10,28 +10,20 @@ this worker started (Prometheus counters are built from that one, so that they n
 
 from __future__ import annotations
 
-import enum
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
 from ampd.core.kept import Kept, saved
 from ampd.core.precision import Precision
+from ampd.core.term import Term
 
 
-class Cause(enum.StrEnum):
+class Cause(Term):
     """Why an attempt was not finite; the label of every counter of trouble. `doc` says what each means."""
-
-    doc: str
-
-    def __new__(cls, word: str, doc: str) -> Self:
-        """A member is its word; what it means is kept beside it, so that no table can forget one."""
-        member = str.__new__(cls, word)
-        member._value_, member.doc = word, doc
-        return member
 
     FORWARD = "forward", "the loss was not finite: the forward pass overflowed"
     SCALE = "scale", "only gradients were not finite, under a loss scale: it was too large for them"
