@@ -12,6 +12,7 @@ from typing import Any
 from grafana.preview import svg
 from grafana.preview.answers import Points, Series
 from grafana.preview.figures import COLORS, PALETTE, written
+from grafana.preview.legend import legend
 from grafana.preview.svg import Box
 
 LEGEND = 16
@@ -89,7 +90,7 @@ def timeseries(
     parts += [
         pencil(scale, points, below, color) for (points, below), color in zip(drawn, colors, strict=True)
     ]
-    return "".join(parts) + _legend(series, colors, defaults, box)
+    return "".join(parts) + legend(series, colors, defaults, box)
 
 
 def heat(
@@ -280,31 +281,3 @@ def _bars(scale: Scale, points: Points, below: Points, color: str) -> str:
         for at, value in points
         if value > 0
     )
-
-
-def _legend(series: Sequence[Series], colors: Sequence[str], defaults: dict[str, Any], box: Box) -> str:
-    """Names with a value, in two rows, as many as fit; those that ever moved come first."""
-    rises = defaults["custom"]["drawStyle"] == "bars"
-    order = sorted(range(len(series)), key=lambda at: not any(value for _time, value in series[at].points))
-    shown = [(number, _named(series[number], defaults["unit"], rises=rises)) for number in order]
-    parts, place = [], 0
-    for row in range(2):
-        x, y, right = box.x + 4, box.y + box.h - 18 + row * 15, box.x + box.w
-        while place < len(shown):
-            number, words = shown[place]
-            rest = f"and {len(shown) - place} more"
-            reserved = svg.width(rest, 9.5) + 14 if row and place < len(shown) - 1 else 0
-            if x + 14 + svg.width(words, 9.5) > right - reserved and x > box.x + 4:
-                parts += [svg.text(x, y, rest, size=9.5, fill=svg.SOFT)] if row else []
-                break
-            words = svg.cut(words, 9.5, right - x - 14)
-            parts += [svg.rect(Box(x, y - 4, 10, 2), colors[number]), svg.text(x + 14, y, words, size=9.5)]
-            x += svg.width(words, 9.5) + 26
-            place += 1
-    return "".join(parts)
-
-
-def _named(one: Series, unit: str, *, rises: bool) -> str:
-    """A series with its last value, or its greatest where it is of single happenings."""
-    value = max(value for _at, value in one.points) if rises else one.last
-    return f"{one.name}: {'at most ' if rises else ''}{written(value, unit)}"
