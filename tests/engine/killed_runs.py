@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ampd import failpoints
-from tests.engine.runs import Run
+from tests.engine.runs import Patient
 
 JOB: dict[str, Any] = {
     "job": {"windows": 12},
@@ -23,10 +23,10 @@ JOB: dict[str, Any] = {
 }
 
 
-def run(directory: Path) -> Run:
+def run(directory: Path) -> Patient:
     """The run that is killed, resumed and never killed; the same each time."""
     torch.set_num_threads(1)
-    return Run(directory, **JOB)
+    return Patient(directory, **JOB)
 
 
 def main() -> None:

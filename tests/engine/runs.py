@@ -35,7 +35,7 @@ class Run:
         self.loop: Loop
         self.writer: Files
         self.phases: list[Phase] = []
-        self.loop, self.writer = make_loop(start, parts, self.orders, self._take, self.phases.append)
+        self.loop, self.writer = make_loop(start, parts, self.orders, self._take, self._declare)
 
     def on_report(self, kind: type[Any], do: Callable[[], object]) -> None:
         """Do something when the first report of a kind is made, on the thread that makes it."""
@@ -44,6 +44,9 @@ class Run:
     def _take(self, report: m.Report) -> None:
         self.reports.append(report)
         self._hooks.pop(type(report), lambda: None)()
+
+    def _declare(self, phase: Phase) -> None:
+        self.phases.append(phase)
 
     def finish(self) -> m.Finished:
         """Run to the end of the job, or to a stop that was ordered."""
@@ -66,6 +69,14 @@ class Run:
     def losses(self) -> str:
         """The whole of losses.jsonl."""
         return (self.directory / "losses.jsonl").read_text()
+
+
+class Patient(Run):
+    """A run whose every save is down before the next window, however slow the disk: none is merged with a later one."""
+
+    def _declare(self, phase: Phase) -> None:
+        super()._declare(phase)
+        self.writer.wait()
 
 
 def act_at(window: int, action: m.Action, seq: int = 1) -> m.AppliedAction:
