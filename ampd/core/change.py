@@ -104,7 +104,7 @@ def override(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
 
 def differences(old: JobConfig, new: JobConfig) -> tuple[Difference, ...]:
     """The keys in which two configurations differ."""
-    pairs = ((path, keys.value_of(old, path), keys.value_of(new, path)) for path in keys.table())
+    pairs = zip(keys.table(), keys.values(old), keys.values(new), strict=True)
     return tuple(Difference(key=path, old=a, new=b) for path, a, b in pairs if a != b)
 
 
@@ -178,8 +178,8 @@ def _check_processes(config: JobConfig) -> None:
 
 def _check_finite(config: JobConfig) -> None:
     """No number may be inf: TOML and `float` can write it, and where a key has no upper bound it would pass."""
-    for path in keys.table():
-        if keys.value_of(config, path) == math.inf:
+    for path, value in zip(keys.table(), keys.values(config), strict=True):
+        if value == math.inf:
             raise ConfigError(
                 f"{path} = inf: expected a finite number",
                 field=path,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import functools
+import operator
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -70,7 +71,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def value_of(config: JobConfig, path: str) -> Any:
     """What `config` holds at a dotted path."""
-    return functools.reduce(getattr, path.split("."), config)
+    return _getter(path)(config)
+
+
+def values(config: JobConfig) -> tuple[Any, ...]:
+    """What `config` holds at every key, in the order of `table`: a change looks at all of them, at a boundary."""
+    found: tuple[Any, ...] = _getter(*table())(config)
+    return found
+
+
+@functools.cache
+def _getter(*paths: str) -> Callable[[JobConfig], Any]:
+    return operator.attrgetter(*paths)
 
 
 def _walk(section: type[Section], prefix: str) -> Iterator[Key]:

@@ -121,3 +121,12 @@ def test_every_path_leads_to_a_value() -> None:
     assert values["clip.max_norm"] == 2.0
     assert values["job.name"] == "toy"
     assert isinstance(config, JobConfig)
+
+
+def test_all_values_come_in_the_order_of_the_table() -> None:
+    """`values` pairs with `table`, key by key."""
+    config = job()
+
+    assert dict(zip(keys.table(), keys.values(config), strict=True)) == {
+        path: keys.value_of(config, path) for path in keys.table()
+    }
