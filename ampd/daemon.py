@@ -38,6 +38,9 @@ from ampd.shell import Shell
 if TYPE_CHECKING:
     from ampd.ports import Ports
 
+_TURN_SECONDS = 0.0005
+"""How long a thread that computes (a journal written anew, a page rendered) may keep the interpreter from the loop that answers."""
+
 WORKER_COMMAND = (sys.executable, "-m", "ampd.worker")
 
 _SIGNALS: dict[signal.Signals, Literal["interrupt", "terminate", "hangup"]] = {
@@ -71,6 +74,7 @@ class Daemon:
     def run(self) -> Exit:
         """Run the job to its end. Raises ConfigError or JobConflictError where it could not begin."""
         failpoints.arm(os.environ)
+        sys.setswitchinterval(_TURN_SECONDS)
         signal.signal(
             signal.SIGHUP, signal.SIG_IGN
         )  # until there is something to reload, which its default would end
