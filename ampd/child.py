@@ -22,7 +22,7 @@ from typing import Protocol
 
 from ampd import failpoints
 from ampd.control.lifeline import WORKER_OF
-from ampd.core.config import DistributedSection
+from ampd.core.group import DistributedSection
 from ampd.core.view import JobView
 from ampd.job_directory import JobDirectory
 

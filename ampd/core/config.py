@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from ampd.core.amp import AMPConfig
+from ampd.core.group import DistributedSection
 from ampd.core.section import Section, fixed, live
 
 
@@ -137,20 +138,6 @@ class DeviceSection(Section, frozen=True, kw_only=True):
     deterministic: Annotated[bool, fixed("Refuse kernels whose result depends on the order of threads.")] = (
         False
     )
-
-
-class DistributedSection(Section, frozen=True, kw_only=True):
-    processes: (
-        Annotated[
-            int,
-            fixed(
-                "Processes that train together, by torchrun; auto: one for each GPU, 1 without.",
-                ge=1,
-                le=1024,
-            ),
-        ]
-        | Literal["auto"]
-    ) = 1
 
 
 class RestartSection(Section, frozen=True, kw_only=True):

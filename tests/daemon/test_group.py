@@ -12,7 +12,7 @@ import pytest
 
 from ampd import child, group
 from ampd.control.lifeline import PulsePage
-from ampd.core.config import DistributedSection
+from ampd.core.group import DistributedSection
 from ampd.job_directory import JobDirectory
 
 WORDS = ["--link", "ipc:///tmp/link", "--processes", "4", "--max-restarts", "3"]
