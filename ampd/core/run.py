@@ -1,9 +1,5 @@
 """The run as its workers live it: started, briefed, ready, gone, started again, and at last a result.
 
-    ABSENT --Spawn--> LOADING --Hello--> BRIEFED --Ready--> READY
-      ^                  |                  |                 |
-      +---last words--- GONE <----Exited----+-----------------+
-
 The worker's life and the job's state (`core.lifecycle`) are two things: a job is still `running` for the moment in
 which its dead worker's last reports are read, and a job that is over may still have a worker that leaves. The
 result is what the worker said in `Finished`; one that ends without it has crashed, whatever its exit code.
@@ -11,7 +7,6 @@ result is what the worker said in `Finished`; one that ends without it has crash
 
 from __future__ import annotations
 
-import enum
 from typing import assert_never
 
 import msgspec
@@ -29,21 +24,12 @@ from ampd.core.stimuli import TimerKind
 from ampd.core.timers import Timers
 from ampd.core.view import JobView
 from ampd.core.watch import Watch
+from ampd.core.worker_life import Worker, is_news
 
 LAST_WORDS_SECONDS = 0.25
 """A worker's last reports are in the kernel's buffer when it exits; reading them takes milliseconds."""
 LEAVING_SECONDS = 10.0
 """A worker that has finished frees its device and goes; more than this is a hang."""
-
-
-class Worker(enum.Enum):
-    """How far the present worker has come."""
-
-    ABSENT = enum.auto()
-    LOADING = enum.auto()  # its process was asked for, and has not spoken
-    BRIEFED = enum.auto()  # it has its Start order
-    READY = enum.auto()  # it takes orders
-    GONE = enum.auto()  # its process is gone, its last reports may not be
 
 
 class Run:
@@ -173,7 +159,7 @@ class Run:
         if reported.rank and not isinstance(report, m.Finished):
             return self._of_peer(reported)
         out: Instructions = [] if isinstance(report, m.Snapshot) else [self._bulletin.announce(report, now)]
-        if not self._is_news(report):
+        if not is_news(self._view, self.worker, report, was_ready=self.was_ready):
             return out
         observe(self._view, reported.rank, report, now)
         return out + self._follow(report, now)
@@ -182,7 +168,7 @@ class Run:
         """Ranks other than 0 have figures of their own; what happens, rank 0 tells for all."""
         if not isinstance(reported.report, m.Snapshot):
             return [self._bulletin.announce(reported.report, reported.now)]
-        if self._is_news(reported.report):
+        if is_news(self._view, self.worker, reported.report, was_ready=self.was_ready):
             observe(self._view, reported.rank, reported.report, reported.now)
         return []
 
@@ -197,21 +183,6 @@ class Run:
         out = self._lose("rank_lost", "a rank was lost", now)
         self.spawn()  # as if we had: what it asks for, torchrun has done
         return [*out, *self._bulletin.move(JobState.STARTING, "ranks restarted", now), *self._brief()]
-
-    def _is_news(self, report: m.Report) -> bool:
-        """Whether this can be true: a worker of the past, or one that repeats itself, moves nothing."""
-        if self._view.state.is_final or self.worker is Worker.ABSENT:
-            return False
-        match report:
-            case m.Hello():
-                is_group = self._view.config.distributed.processes != 1
-                return self.worker is Worker.LOADING or (is_group and self.worker is not Worker.GONE)
-            case m.Ready():
-                return self.worker is Worker.BRIEFED
-            case m.Snapshot() | m.Applied():
-                return self.was_ready
-            case _:
-                return self.worker is not Worker.LOADING
 
     def _follow(self, report: m.Report, now: float) -> Instructions:
         match report:

@@ -27,11 +27,12 @@ from ampd.core.lifecycle import JobState
 from ampd.core.objections import Objection
 from ampd.core.outcome import Stopping
 from ampd.core.questions import Sources
-from ampd.core.run import Run, Worker
+from ampd.core.run import Run
 from ampd.core.stimuli import TimerKind
 from ampd.core.timers import Timers
 from ampd.core.view import JobView
 from ampd.core.watched import under_way
+from ampd.core.worker_life import Worker
 from ampd.errors import ConfigError, ExitCode
 
 HURRY_SECONDS = 5.0

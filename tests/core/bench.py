@@ -21,10 +21,10 @@ from ampd.core.flights import MOST_IN_FLIGHT
 from ampd.core.ledger import Counts, Span
 from ampd.core.lifecycle import TRANSITIONS, JobState
 from ampd.core.precision import Capability, Choice, Precision
-from ampd.core.run import Worker
 from ampd.core.stimuli import TimerKind
 from ampd.core.supervisor import Supervisor
 from ampd.core.view import JobView
+from ampd.core.worker_life import Worker
 
 Kind = TypeVar("Kind", bound=s.Instruction)
 

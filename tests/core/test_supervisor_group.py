@@ -8,7 +8,7 @@ from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
 from ampd.core.lifecycle import JobState
-from ampd.core.run import Worker
+from ampd.core.worker_life import Worker
 from tests.core.bench import Bench, job_config, snapshot
 
 SAVED = m.Saved(window=5, path="ckpt-5", bytes=10, seconds=0.5, stall_seconds=0.1)

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from ampd.core import messages as m
 from ampd.core import stimuli as s
 from ampd.core.phase import Phase, Pulse
-from ampd.core.run import Worker
 from ampd.core.stimuli import TimerKind
+from ampd.core.worker_life import Worker
 from tests.core.bench import Bench, job_config, ready, snapshot
 from tests.core.test_supervisor_states import COMMANDS, REPORTS
 
