@@ -22,7 +22,8 @@ def _check_model(model: nn.Module) -> None:
         raise WorkloadError(
             "model is wrapped in torch.nn.DataParallel, whose replicas run in threads of their own: autocast's dtype "
             "is per thread and does not reach them, so they would compute in float16 whatever amp.dtype says; "
-            "pass model.module, which trains on one device"
+            "pass model.module, which trains on one device; for several, give it to `ampd start` as a workload with "
+            '[distributed] processes = "auto", which is DistributedDataParallel'
         )
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         count = torch.distributed.get_world_size()

@@ -116,9 +116,10 @@ def test_only_the_last_call_is_kept() -> None:
 
 
 def test_data_parallel_is_refused() -> None:
-    """With the reason, and with what to pass instead."""
+    """With the reason, with what to pass instead, and with the line that trains on several devices."""
     trained = loops.model()
-    with pytest.raises(WorkloadError, match=r"autocast's dtype is per thread.*pass model\.module"):
+    told = r'autocast.s dtype is per thread.*pass model\.module.*processes = "auto".*DistributedDataParallel'
+    with pytest.raises(WorkloadError, match=told):
         loops.train(
             loops.face(), nn.DataParallel(trained), loops.ADAMW(trained), loops.batches(1)
         )  # fmt: skip
