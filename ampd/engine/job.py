@@ -20,6 +20,7 @@ from ampd.engine.feed import Feed
 from ampd.engine.loop import Loop
 from ampd.engine.ranks import Orders, Ranks
 from ampd.engine.shared_files import SharedFiles
+from ampd.engine.state import saved_by
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Outcome, Window
 from ampd.engine.writer import CHECKPOINTS, Files, QuarantineTask, Writer
@@ -65,6 +66,7 @@ def make_loop(
     boundary.resume(state["live"] if state is not None else None, start.schedule, start.pending)
     if state is not None:
         trainer.load_state_dict(state)
+        _warn_of_resizing(saved_by(state), parts.ranks.world, report)
     else:
         trainer.probe(_first_window(parts))
     writer.start(position["row_bytes"])
@@ -114,6 +116,15 @@ def _newest_state(root: Path, report: Report, ranks: Ranks) -> dict[str, Any] | 
     if ranks.rank and name:
         found = (root / name, checkpoint.verify(root / name))
     return None if found is None else checkpoint.load(*found)
+
+
+def _warn_of_resizing(saved_by: int, world: int, report: Report) -> None:
+    if saved_by != world:
+        message = (
+            f"the checkpoint was saved by {saved_by} processes, and this job has {world}: it goes on with the same samples "
+            "in the same order, but not bit for bit: sums are taken in another order, and random draws are others"
+        )
+        report(m.Warned(topic="processes", message=message))
 
 
 def files_of(directory: Path, report: Report, ranks: Ranks) -> Files:
