@@ -9,8 +9,7 @@ complete; a damaged one (a byte, a file missing or one too many) is renamed `...
 file named "latest" is trusted. Older ones go only after that, out of sight first. A quarantined window is kept in the
 same form, by the same code.
 
-A state is a tree of dicts whose leaves are tensors or plain data; tensors go to safetensors, the rest to the
-manifest. Tuples come back as lists, keys as strings.
+Of the leaves of a state (`engine.leaves`) tensors go to safetensors, the rest to the manifest.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from ampd import __version__, failpoints
 from ampd.engine import disk, tensor_file
+from ampd.engine.leaves import flatten, unflatten
 from ampd.errors import CheckpointError
 
 FORMAT = 2
@@ -218,39 +218,6 @@ def _evaluated_loss(path: Path) -> float | None:
     except (OSError, msgspec.DecodeError, CheckpointError):
         return None
     return loss if isinstance(loss, float) else None
-
-
-def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The leaves of a state by path: tensors, and plain data. Paths join keys by "/"."""
-    tensors: dict[str, Tensor] = {}
-    plain: dict[str, Any] = {}
-    for path, leaf in _leaves(state, ""):
-        if isinstance(leaf, Tensor):
-            tensors[path] = leaf
-        else:
-            plain[path] = leaf
-    return tensors, plain
-
-
-def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """The tree whose leaves are `leaves`."""
-    state: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        *parents, last = (part.replace("%2F", "/").replace("%25", "%") for part in path.split("/"))
-        node = state
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = leaf
-    return state
-
-
-def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        path = prefix + str(key).replace("%", "%25").replace("/", "%2F")
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, path + "/")
-        else:
-            yield path, value
 
 
 def _refuse_nonfinite(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ import torch
 
 from ampd.core.ledger import Ledger
 from ampd.engine.assembly import Parts
-from ampd.engine.checkpoint import flatten, unflatten
+from ampd.engine.leaves import flatten, unflatten
 from ampd.engine.pipeline import Stateful
 from ampd.engine.workload import Capturing
 

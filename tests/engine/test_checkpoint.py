@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ampd.engine import checkpoint
+from ampd.engine import checkpoint, leaves
 from ampd.engine.checkpoint import Keep
 from ampd.errors import CheckpointError
 from tests.engine import toy
@@ -75,9 +75,9 @@ def saved(root: Path, *windows: int, state: dict[str, Any] = STATE) -> list[Path
 @given(TREES)
 def test_any_tree_can_be_flattened(state: dict[str, Any]) -> None:
     """Whatever the keys are made of, slashes and percent signs too, the tree comes back."""
-    tensors, plain = checkpoint.flatten(state)
+    tensors, plain = leaves.flatten(state)
 
-    assert same(checkpoint.unflatten({**tensors, **plain}), state)
+    assert same(leaves.unflatten({**tensors, **plain}), state)
     assert not any(isinstance(leaf, Tensor) for leaf in plain.values())
 
 
