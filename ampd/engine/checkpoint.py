@@ -5,9 +5,9 @@ with safetensors files and `manifest.json`, which lists every file with its size
 for the manifest, in the form that `sha256sum --check` reads. Window and action number identify a state, so a name that
 exists already is never written again. It is written beside its place under a temporary name, every file is fsynced,
 then the directory, and all of it is read back; then it is renamed and the parent fsynced. So a name that is visible is
-complete; a damaged one (a byte, a file missing or one too many) is renamed `...damaged` and the one before it used. No
-file named "latest" is trusted. Older ones go only after that, out of sight first. A quarantined window is kept in the
-same form, by the same code.
+complete; a damaged one (a byte, a file missing or one too many, another state's name) is renamed `...damaged` and the
+one before it used. No file named "latest" is trusted. Older ones go only after that, out of sight first. A quarantined
+window is kept in the same form, by the same code.
 
 Of the leaves of a state (`engine.leaves`) tensors go to safetensors, the rest to the manifest.
 """
@@ -136,9 +136,14 @@ def newest(root: Path, set_aside: Callable[[Path, str], None]) -> tuple[Path, Ma
 
 def listed(root: Path) -> list[Path]:
     """Visible checkpoints, oldest first."""
-    numbers = {path: path.name.removeprefix(_PREFIX).split("-") for path in root.glob(f"{_PREFIX}*")}
-    visible = [path for path, parts in numbers.items() if all(part.isdigit() for part in parts)]
-    return sorted(visible, key=lambda path: [int(part) for part in numbers[path]])
+    numbers = {path: _numbers_of(path) for path in root.glob(f"{_PREFIX}*")}
+    return sorted((path for path, found in numbers.items() if found), key=lambda path: numbers[path])
+
+
+def _numbers_of(path: Path) -> list[int]:
+    """Window and action number, by a checkpoint's name; none where it is not one that is visible."""
+    parts = path.name.removeprefix(_PREFIX).split("-")
+    return [int(part) for part in parts] if all(part.isdigit() for part in parts) else []
 
 
 def verify(path: Path) -> Manifest:
@@ -155,6 +160,13 @@ def verify(path: Path) -> Manifest:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if manifest.format != FORMAT:
         raise CheckpointError(f"{path} has format {manifest.format}, this version reads {FORMAT}")
+    held = [manifest.window, manifest.seq]
+    if _numbers_of(path) not in (
+        [],
+        held[:1],
+        held,
+    ):  # a save would take it for the state that it is to write
+        raise CheckpointError(f"{path} is misnamed: it holds window {held[0]}, action {held[1]}")
     return manifest
 
 
@@ -208,7 +220,7 @@ def _kept(root: Path, keep: Keep) -> set[Path]:
 
 
 def _window_of(path: Path) -> int:
-    return int(path.name.removeprefix(_PREFIX).split("-")[0])
+    return _numbers_of(path)[0]
 
 
 def _evaluated_loss(path: Path) -> float | None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,7 @@ DAMAGES: list[Callable[[Path], object]] = [
     lambda path: (path / "manifest.json").write_text("{}"),
     lambda path: (path / "manifest.sha256").unlink(),
     lambda path: (path / "extra").write_text(""),
+    lambda path: (shutil.rmtree(path), shutil.copytree(path.with_name("window-00000010-0000"), path)),
     lambda path: (path / "manifest.json").write_text((path / "manifest.json").read_text().replace('"n":3', '"n":4')),
 ]  # fmt: skip
 
