@@ -12,6 +12,7 @@ from types import ModuleType
 
 from tests.campaigns import (
     compare_and_set,
+    corruptions,
     decoder_fuzz,
     engine_faults,
     events,
@@ -27,7 +28,7 @@ from tests.campaigns import (
 )  # fmt: skip
 
 CAMPAIGNS: tuple[ModuleType, ...] = (
-    engine_faults, decoder_fuzz, kills, exactly_once, compare_and_set, two_daemons, events,
+    engine_faults, corruptions, decoder_fuzz, kills, exactly_once, compare_and_set, two_daemons, events,
     hangs, never_hangs, wire_fuzz, signals, reloads, trials,
 )  # fmt: skip
 
@@ -62,7 +63,9 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="stop after so many cases")
     parser.add_argument("--case", type=int, help="run the one case of this seed")
     parser.add_argument(
-        "--size", type=int, help="of a case, with --only: requests, increments, events, races, inputs"
+        "--size",
+        type=int,
+        help="of a case, with --only: kills, corruptions, requests, races, inputs, seconds",
     )
     arguments = parser.parse_args()
     chosen = [c for c in CAMPAIGNS if arguments.only in (None, c.NAME)]

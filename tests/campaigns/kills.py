@@ -1,76 +1,175 @@
 """kill -9 of worker, supervisor or both at random moments, with live changes under way, in every precision.
 
-However often a run of the digits is killed, it ends with the loss log and the weights of a run that was never
-killed and had the same changes at the same windows (its journal is what the killed one left).
+However often a run is killed, its whole loss log and its last checkpoint are those, byte for byte, of a run that was never
+killed and had the same changes at the same windows: that one's journal is what the killed one left.
+
+A case is one job with many kills, since the run that it is compared with costs the same however many there were. Before
+each kill it waits for something that is drawn (nothing at all, a worker's start, its being ready, a few windows, a
+checkpoint) and then a random while. Random times alone would strike only where most time is spent, which is the import of
+torch, and on a slow machine nothing else; so they strike in starts, loads, windows, saves and writes of the journal on any.
+A few kills strike processes as an operator starts them; where there are many, daemons and workers are forked from one that
+has torch loaded (`tests.story.forked`), and a kill costs a fraction of a second instead of several.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
 import signal
 import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ampd.core import protocol as p
 from ampd.engine import checkpoint
-from ampd.errors import CommandError
-from tests.daemon.daemons import Daemon
-from tests.story.jobs import DigitsJob, digits_job
+from tests.campaigns.operator import Operator
+from tests.daemon.daemons import Daemon, Starter, is_worker_of
+from tests.story.forked import Zygote
+from tests.story.jobs import QuickJob, quick_job
 
 NAME = "kills"
-_WINDOWS = 240
-_PATIENCE_SECONDS = 300.0  # float16 is emulated on most processors
-_CHANGES = ({"dtype": "bfloat16"}, {"dtype": "float16"}, {"optim.lr": "1e-3"}, {"clip.max_norm": "0.5"})
+KILLS = 4
+MANY_KILLS = 5
+_DTYPES = ("float32", "bfloat16", "float16")
+_VICTIMS = (("worker",), ("worker",), ("supervisor",), ("worker", "supervisor"), ("supervisor", "worker"))
+_MOMENTS = ("at once", "worker.started", "worker.became_ready", "windows", "checkpoint.saved")
+_MEAN_SECONDS = 0.15
+_MANY = 1_000_000
+_PATIENCE_SECONDS = 120.0  # a start of torch on a machine that has much else to do
+_REPEAT_SECONDS = 1800.0
 
 
-def case(seed: int) -> None:
-    """Kill a run a few times, let it end, and compare it with one that was never killed."""
+def case(seed: int, kills: int = KILLS) -> None:
+    """Kill so many times, stop, and compare with a run that was never killed; says what was struck."""
     draw = random.Random(seed)
-    dtype = draw.choice(["float32", "bfloat16", "float16"])
-    with digits_job(windows=_WINDOWS) as job, digits_job(windows=_WINDOWS) as whole:
-        for each in (job, whole):
-            each.write(amp=f'dtype = "{dtype}"\ninit_scale = 1024.0', checkpoint="every_windows = 20")
-        for _ in range(draw.randint(1, 3)):
-            _disturb(job.start(), draw)
-        last = job.start()
-        assert last.ends(_PATIENCE_SECONDS) == 0, last.err.read_text()
+    dtype, begin = draw.choice(_DTYPES), time.monotonic()
+    with _starter(kills) as starter, quick_job(_MANY, starter) as job, ThreadPoolExecutor(1) as pool:
+        _write(job, dtype)
+        operator, torment = Operator(job.home, random.Random(seed + 1)), Torment(job, draw)
+        changing = pool.submit(operator.work)
+        try:
+            while torment.kills.total() < kills:
+                torment.strike()
+        finally:
+            operator.leave.set()
+        changing.result()
+        stopped = torment.end(operator)
+        seconds = time.monotonic() - begin
+        _compare(job, dtype, stopped, starter)
+        print(f"{NAME}: {_summary(job, torment, operator)} from {dtype} on, {seconds:.0f} s, exact")
 
+
+class Torment:
+    """A job and its present daemon, which must end by nothing but a kill."""
+
+    def __init__(self, job: QuickJob, draw: random.Random) -> None:
+        self.kills: Counter[str] = Counter()
+        self.moments: Counter[str] = Counter()
+        self._job, self._draw = job, draw
+        self._daemon = job.start()
+        self._seen: Counter[str] = Counter()
+        self._reached = 0
+
+    def strike(self) -> None:
+        """Wait for a moment that is drawn, and kill; counted where there was somebody to be killed."""
+        moment = self._draw.choice(_MOMENTS)
+        self._await(moment)
+        time.sleep(self._draw.expovariate(1 / _MEAN_SECONDS))  # the point: the moment is random
+        self._seen = Counter(event["event"] for event in self._daemon.events)
+        struck = [victim for victim in self._draw.choice(_VICTIMS) if self._kill(victim)]
+        if struck:
+            self.kills[" and ".join(sorted(struck))] += 1
+            self.moments[moment] += 1
+        if self._daemon.process.poll() is not None:
+            self._daemon, self._seen = self._job.start(), Counter()
+
+    def end(self, operator: Operator) -> int:
+        """Stop it in order; the window at which it stopped."""
+        self._await("windows")
+        operator.check(self._daemon.ask(p.History()))
+        stopped = self._daemon.ask(p.Stop())
+        assert self._daemon.ends(_PATIENCE_SECONDS) == 0, self._daemon.err.read_text()
+        assert stopped.result == {"state": "stopped", "saved": True}, stopped
+        return stopped.window
+
+    def _await(self, moment: str) -> None:
+        match moment:
+            case "at once":
+                return
+            case "windows":
+                if len(self._daemon.said("worker.became_ready")) <= self._seen["worker.became_ready"]:
+                    self._await("worker.became_ready")
+                self._daemon.runs(self._reached + 5, patience=_PATIENCE_SECONDS)
+                self._reached = self._daemon.status()["window"]
+            case _:
+                self._daemon.hears(moment, self._seen[moment] + 1, patience=_PATIENCE_SECONDS)
+
+    def _kill(self, victim: str) -> bool:
+        """Whether there was somebody to be killed."""
+        if victim == "supervisor":
+            self._daemon.process.kill()
+            self._daemon.process.wait()
+            return True
+        return kill_worker(self._daemon, self._job.directory)
+
+
+def kill_worker(daemon: Daemon, directory: Path) -> bool:
+    """Kill the worker that a daemon started last, where it is alive."""
+    started = daemon.said("worker.started")
+    if not started or not is_worker_of(started[-1]["pid"], directory):
+        return False
+    os.kill(started[-1]["pid"], signal.SIGKILL)
+    return True
+
+
+def _write(job: QuickJob, dtype: str) -> None:
+    job.write(
+        job=f'name = "toy"\ndirectory = "{job.directory}"\nwindows = {job.windows}',
+        amp=f'dtype = "{dtype}"\ninit_scale = 1024.0\ngrowth_interval = 40',
+        optim='lr = 3e-3\nschedule = "constant"', checkpoint="every_windows = 10",
+        restart="max_restarts = 1000000\nbackoff_seconds = 0.0",
+    )  # fmt: skip
+
+
+@contextmanager
+def _starter(kills: int) -> Iterator[Starter | None]:
+    """Where daemons come from: a command line, or a process to fork from."""
+    if kills < MANY_KILLS:
+        yield None
+        return
+    with contextlib.closing(Zygote()) as zygote:
+        yield zygote.start
+
+
+def _compare(job: QuickJob, dtype: str, windows: int, starter: Starter | None) -> None:
+    """Run the journal once more from the first window, undisturbed: everything is the same."""
+    with quick_job(windows, starter) as whole:
+        _write(whole, dtype)
         whole.directory.mkdir()
         shutil.copy(job.directory / "journal.jsonl", whole.directory)
-        assert whole.start().ends(_PATIENCE_SECONDS) == 0
-        assert whole.losses == job.losses, f"the loss logs differ (seed {seed})"
-        assert _weights(whole) == _weights(job), f"the weights differ (seed {seed})"
+        last = whole.start()
+        assert last.ends(_REPEAT_SECONDS) == 0, last.err.read_text()
+        assert len(job.losses.splitlines()) == windows
+        assert whole.losses == job.losses, "the loss logs differ"
+        assert _last(whole) == _last(job), "the last checkpoints differ"
 
 
-def _disturb(daemon: Daemon, draw: random.Random) -> None:
-    """Change something, wait a random while, and kill; returns when the supervisor is gone or has gone on."""
-    with contextlib.suppress(CommandError, AssertionError):
-        daemon.runs(draw.randint(1, 40))
-        daemon.ask(p.Set(changes=draw.choice(_CHANGES)))
-    time.sleep(draw.random())  # the point of the campaign: the moment is random
-    victims = draw.choice([("worker",), ("supervisor",), ("worker", "supervisor")])
-    if "worker" in victims:
-        _kill_worker(daemon)
-    if "supervisor" in victims:
-        daemon.process.kill()
-        daemon.process.wait()
-    else:
-        time.sleep(draw.random())
-        daemon.process.kill()
-        daemon.process.wait()
+def _last(job: QuickJob) -> checkpoint.Manifest:
+    """What the last checkpoint holds, with the SHA-256 of each file: weights, optimizer, generators, ledger, changes."""
+    return checkpoint.verify(checkpoint.listed(job.directory / "checkpoints")[-1])
 
 
-def _kill_worker(daemon: Daemon) -> None:
-    started = daemon.said("worker.started")
-    with contextlib.suppress(ProcessLookupError, IndexError):
-        os.kill(int(started[-1]["pid"]), signal.SIGKILL)
-
-
-def _weights(job: DigitsJob) -> dict[str, Any]:
-    """Checksums of the last checkpoint's files."""
-    newest = checkpoint.listed(Path(job.directory) / "checkpoints")[-1]
-    return {name: entry.sha256 for name, entry in checkpoint.verify(newest).files.items()}
+def _summary(job: QuickJob, torment: Torment, operator: Operator) -> str:
+    rows = [json.loads(line) for line in job.losses.splitlines()]
+    precisions = Counter(row["first"] for row in rows)
+    replayed = sum(bool(row["replays"]) for row in rows)
+    return (
+        f"{torment.kills.total()} kills {dict(torment.kills)} after {dict(torment.moments)}; {len(rows)} windows"
+        f" {dict(precisions)}, {replayed} of them replayed, {operator.asked.total()} commands, {len(operator.told)} answered;"
+    )

@@ -1,4 +1,4 @@
-"""The campaigns of the control plane in a small size, each with a fresh seed that a failure shows."""
+"""The campaigns in a small size, each with a fresh seed that a failure shows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from ampd.control.follow import Lost, Told
 from ampd.core.protocol import Event
 from tests.campaigns import (
     compare_and_set,
+    corruptions,
     events,
     exactly_once,
+    kills,
     never_hangs,
     reloads,
     signals,
@@ -17,6 +19,17 @@ from tests.campaigns import (
     two_daemons,
     wire_fuzz,
 )
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_is_killed_is_exact(seed: int) -> None:
+    """Worker and supervisor killed while the job is changed: the same as if it had never been."""
+    kills.case(seed, kills=kills.MANY_KILLS)
+
+
+def test_every_corruption_is_found(seed: int) -> None:
+    """A damaged checkpoint is set aside, and the one before it used."""
+    corruptions.case(seed, corruptions=2 * len(corruptions.DAMAGES))
 
 
 def test_every_request_is_carried_out_once(seed: int) -> None:

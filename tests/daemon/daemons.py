@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ampd.control.client import Client
 from ampd.core import protocol as p
@@ -25,11 +26,12 @@ PATIENCE_SECONDS = 30.0
 """For a busy machine; whoever waits as long has found a failure."""
 
 
-def until(what: str, is_true: Callable[[], object]) -> None:
+def until(what: str, is_true: Callable[[], object], *, patience: float | None = None) -> None:
     """Poll until something holds; an AssertionError that says what did not."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    seconds = patience or PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not is_true():
-        assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(0.01)
 
 
@@ -41,25 +43,53 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def is_worker_of(pid: int, directory: Path) -> bool:
+    """Whether a process has the lock of that job, and is not whoever has its number by now."""
+    try:
+        return any(fd.samefile(directory / "lock") for fd in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
+
+
+class Process(Protocol):
+    """What is asked of a daemon's process; `subprocess.Popen` is one."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: signal.Signals) -> None: ...
+    def kill(self) -> None: ...
+
+
+Starter = Callable[[Sequence[str], Mapping[str, str], Path, Path], Process]
+"""Starts `ampd`: its arguments, what is added to its environment, files for its standard output and error."""
+
+
+def _execute(
+    worker: str, arguments: Sequence[str], environment: Mapping[str, str], out: Path, err: Path
+) -> Process:
+    command = [sys.executable, "-m", "tests.daemon.start", worker, *arguments]
+    with out.open("wb") as output, err.open("wb") as errors:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=output, stderr=errors, env=os.environ | environment, stdin=subprocess.DEVNULL
+        )  # fmt: skip
+
+
 class Daemon:
     """One `ampd start` as a process of its own, with its standard streams in files."""
 
     def __init__(
-        self, home: Path, arguments: Sequence[str], *, worker: str, environment: dict[str, str]
-    ) -> None:
+        self, home: Path, arguments: Sequence[str], *, worker: str, environment: dict[str, str],
+        starter: Starter | None = None,
+    ) -> None:  # fmt: skip
         self.home = home
         self._number = len(list(home.glob("err-*")))
         self.err, self.out = home / f"err-{self._number}", home / f"out-{self._number}"
-        command = [sys.executable, "-m", "tests.daemon.start", worker, *arguments]
-        with self.err.open("wb") as err, self.out.open("wb") as out:
-            self.process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdout=out,
-                stderr=err,
-                env=os.environ | environment,
-                stdin=subprocess.DEVNULL,
-            )
+        self.out.touch()
+        self.err.touch()
+        start = starter or partial(_execute, worker)
+        self.process: Process = start(arguments, environment, self.out, self.err)
 
     @property
     def pid(self) -> int:
@@ -75,7 +105,7 @@ class Daemon:
         """The events of a name so far."""
         return [event for event in self.events if event["event"] == name]
 
-    def hears(self, name: str, count: int = 1) -> dict[str, Any]:
+    def hears(self, name: str, count: int = 1, *, patience: float | None = None) -> dict[str, Any]:
         """Wait for an event; the last one of its name."""
 
         def is_heard() -> bool:
@@ -84,7 +114,7 @@ class Daemon:
             assert self.process.poll() is None, f"ended before {name}: {self.err.read_text()}"
             return False
 
-        until(name, is_heard)
+        until(name, is_heard, patience=patience)
         return self.said(name)[-1]
 
     def ask(self, command: p.AnyCommand, *, request_id: str = "") -> p.Done:
@@ -101,10 +131,14 @@ class Daemon:
         until(f"the state {state}", lambda: self._status_or_none().get("state") == state)
         return self.status()
 
-    def runs(self, window: int = 1) -> int:
+    def runs(self, window: int = 1, *, patience: float | None = None) -> int:
         """Wait for a window to be passed; the pid of the worker that did it."""
         try:
-            until(f"window {window}", lambda: self._status_or_none().get("window", 0) >= window)
+            until(
+                f"window {window}",
+                lambda: self._status_or_none().get("window", 0) >= window,
+                patience=patience,
+            )
         except AssertionError as error:
             error.add_note(f"status: {self._status_or_none()}")
             error.add_note(f"log: {self.err.read_text()[-4000:]}")
@@ -124,7 +158,7 @@ class Daemon:
             self.process.kill()
             self.process.wait()
         for started in self.said("worker.started"):
-            if is_alive(started["pid"]):
+            if is_worker_of(started["pid"], self.home / "run"):
                 with contextlib.suppress(ProcessLookupError):  # it went just now
                     os.killpg(started["pid"], signal.SIGKILL)
 

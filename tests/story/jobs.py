@@ -1,7 +1,8 @@
-"""Real jobs of `plugins/ampd-digits`: the whole product as processes, nothing faked."""
+"""Real jobs, of `plugins/ampd-digits` or of something quicker: the whole product as processes, nothing faked."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import urllib.request
@@ -9,14 +10,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
-from tests.daemon.daemons import Daemon, Job
+from tests.daemon.daemons import Daemon, Job, Starter
+from tests.story import quick_spec
 
 WORKER = f"{shlex.quote(sys.executable)} -m ampd.worker"
+
+AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 class DigitsJob(Job):
     """A job file for the digits, small and exact: one thread, deterministic kernels, injection allowed."""
+
+    starter: Starter | None = None
+    """Where daemons come from, if not from a command line."""
 
     def __init__(self, home: Path, windows: int) -> None:
         self.windows = windows
@@ -40,7 +48,9 @@ class DigitsJob(Job):
     def start(self, *arguments: str, worker: str = WORKER, windows: int | None = None) -> Daemon:
         """`ampd start` with the real worker."""
         words = ["start", "--config", str(self.file), *arguments]
-        self.daemons.append(Daemon(self.home, words, worker=worker, environment=self.environment))
+        self.daemons.append(
+            Daemon(self.home, words, worker=worker, environment=self.environment, starter=self.starter)
+        )
         return self.daemons[-1]
 
     @property
@@ -49,15 +59,41 @@ class DigitsJob(Job):
         return (self.directory / "losses.jsonl").read_text()
 
 
+class QuickJob(DigitsJob):
+    """The same for a workload that needs nothing but torch: what is killed a thousand times must start quickly."""
+
+    def __init__(self, home: Path, windows: int) -> None:
+        super().__init__(home, windows)
+        quick_spec.offer(home / "plugins")
+        paths = [str(home / "plugins"), os.environ.get("PYTHONPATH", "")]
+        self.environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+
+    def write(self, **sections: str) -> None:
+        """The job file, with some sections replaced."""
+        super().write(**{"workload": 'name = "quick"', "batch": ""} | sections)
+
+
 @contextmanager
 def digits_job(windows: int) -> Iterator[DigitsJob]:
     """A job in a directory of its own (a short path, for its sockets); no process is left behind."""
-    with TemporaryDirectory(prefix="ampd-") as home:
-        job = DigitsJob(Path(home), windows)
-        try:
-            yield job
-        finally:
-            job.clean()
+    with TemporaryDirectory(prefix="ampd-") as home, _cleaned(DigitsJob(Path(home), windows)) as job:
+        yield job
+
+
+@contextmanager
+def quick_job(windows: int, starter: Starter | None = None) -> Iterator[QuickJob]:
+    """The same for the quick workload, with daemons from where they are to come from."""
+    with TemporaryDirectory(prefix="ampd-") as home, _cleaned(QuickJob(Path(home), windows)) as job:
+        job.starter = starter
+        yield job
+
+
+@contextmanager
+def _cleaned(job: AnyJob) -> Iterator[AnyJob]:
+    try:
+        yield job
+    finally:
+        job.clean()
 
 
 def metrics_of(daemon: Daemon) -> dict[str, float]:
