@@ -67,12 +67,22 @@ class Started:
 
     async def next(self, view: JobView, link: str, directory: JobDirectory) -> Process:
         """Start one; raises OSError where its program cannot be run."""
-        processes = processes_of(view.config.distributed)
-        if processes == 1:
+        section = view.config.distributed
+        processes = processes_of(section)
+        if processes == 1 and section.nodes == 1:
             return await Child.start([*self._command, "--link", link, "--rank", "0"], directory)
         restarts = view.config.restart.max_restarts
         words = ["--link", link, "--processes", str(processes), "--max-restarts", str(restarts)]
+        words += _meeting(view) if section.nodes > 1 else []
         return await Child.start([*_GROUP, *words], directory, has_ranks=True)
+
+
+def _meeting(view: JobView) -> list[str]:
+    """What torchrun has to know of the other nodes."""
+    section, place = view.config.distributed, view.place
+    words = ["--nodes", str(section.nodes), "--rendezvous", section.rendezvous, "--job", view.name]
+    words += ["--address", place.address, "--interface", place.interface]
+    return words if place.leads else [*words, "--follows"]
 
 
 def processes_of(section: DistributedSection) -> int:

@@ -23,16 +23,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TextIO
 
-from ampd import failpoints
+from ampd import failpoints, place
 from ampd.child import Started, Workers
 from ampd.control import endpoints, gate
 from ampd.control.server import ControlServer
 from ampd.core.config import JobConfig
+from ampd.core.group import Leader, Place
 from ampd.core.stimuli import Exit
 from ampd.core.supervisor import Supervisor
 from ampd.core.view import JobView
 from ampd.errors import AmpdError
-from ampd.job_directory import JobDirectory
+from ampd.job_directory import NODES, JobDirectory
 from ampd.shell import Shell
 
 if TYPE_CHECKING:
@@ -78,15 +79,17 @@ class Daemon:
         signal.signal(
             signal.SIGHUP, signal.SIG_IGN
         )  # until there is something to reload, which its default would end
+        here = place.find(self._config.distributed, self._say)
         path = Path(self._config.job.directory).absolute()
+        own = path if here.leads else path / NODES / here.node
         patience = self._config.restart.save_budget_seconds
-        directory = JobDirectory.take(path, patience_seconds=patience, say=self._say)
+        directory = JobDirectory.take(own, patience_seconds=patience, say=self._say)
         with contextlib.closing(directory):
             failpoints.reach("start.locked")
-            return asyncio.run(self._serve(directory))
+            return asyncio.run(self._serve(directory, here))
 
-    async def _serve(self, directory: JobDirectory) -> Exit:
-        view = self._view(directory)
+    async def _serve(self, directory: JobDirectory, here: Place) -> Exit:
+        view = self._view(directory, here)
         with contextlib.ExitStack() as opened:
             with _abandoned_on_error(directory):
                 shell = self._answer(view, opened)
@@ -98,11 +101,13 @@ class Daemon:
             _ignore_signals(loop)
             return ended
 
-    def _view(self, directory: JobDirectory) -> JobView:
+    def _view(self, directory: JobDirectory, here: Place) -> JobView:
         now = time.time()
+        leader = None if here.leads else Leader(host=self._config.distributed.rendezvous.rpartition(":")[0])
         return JobView(
             name=self._config.job.name, directory=str(directory.path), boot=secrets.token_hex(4), pid=os.getpid(),
             endpoint="", http="", started=now, config=self._config, is_attached=self._is_attached, state_since=now,
+            place=here, leader=leader,
         )  # fmt: skip
 
     def _answer(self, view: JobView, opened: contextlib.ExitStack) -> Shell:

@@ -6,7 +6,8 @@ daemon and still saves keeps a second writer out. Pids in the file only say who 
 read off /proc, because a pid alone may belong to anybody by now. A worker that nobody has written down, since its
 daemon was killed in that very moment, is known by its environment, and so is a process of its own that outlived it.
 
-`--fresh` moves what is there aside, never deletes.
+`--fresh` moves what is there aside, never deletes. A node that follows has a directory of its own inside that of the job, with
+a lock of its own, for its logs.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ampd.errors import ConfigError, JobConflictError
 
 LOCK = "lock"
 OLD = "old"
+NODES = "nodes"
 _MARK = WORKER_OF.encode() + b"="
 _POLL_SECONDS = 0.05
 _VANISH_SECONDS = 0.5
@@ -78,7 +80,7 @@ class JobDirectory:
 
     def set_aside(self, now: datetime) -> Path | None:
         """Move all that earlier runs left into `old/<UTC time>/`; None where there was nothing."""
-        left = [entry for entry in self.path.iterdir() if entry.name not in (LOCK, OLD)]
+        left = [entry for entry in self.path.iterdir() if entry.name not in (LOCK, OLD, NODES)]
         if not left:
             return None
         place = self.path / OLD / now.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%S.%fZ")

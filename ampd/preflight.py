@@ -14,6 +14,7 @@ import msgspec
 from ampd.control import endpoints, gate
 from ampd.core import change
 from ampd.core.config import JobConfig
+from ampd.core.group import DistributedSection
 from ampd.core.spec import Slot, StageSpec, WorkloadSpec
 from ampd.engine import registry
 from ampd.errors import ConfigError
@@ -74,11 +75,17 @@ def facts(job: Plan) -> list[tuple[str, str]]:
         ("precision", config.amp.dtype if config.amp.enabled else "float32 (amp.enabled is false)"),
         ("optimizer", f"{config.optim.name}, lr {config.optim.lr:g}, {config.optim.schedule}"),
         ("device", config.device.type),
+        *_node_facts(config.distributed),
         ("checkpoints", f"every {config.checkpoint.every_windows} windows, {config.checkpoint.keep} kept"),
         ("metrics", f"http://{config.http.listen}/metrics"),
         ("sockets", str(endpoints.runtime_directory(config.job.name))),
         *_remote_facts(config),
     ]
+
+
+def _node_facts(section: DistributedSection) -> list[tuple[str, str]]:
+    met = f"{section.nodes}, which meet at {section.rendezvous}, with {section.processes} processes on each"
+    return [("nodes", met)] if section.nodes > 1 else []
 
 
 def _remote_facts(config: JobConfig) -> list[tuple[str, str]]:

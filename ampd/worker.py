@@ -13,7 +13,8 @@ SIGUSR1 is the parent-death signal: the supervisor is gone, save and leave. SIGU
 
 Under torchrun (`ampd.group`) the parent is its agent. A rank dies with the agent, which is how a group that is killed
 is gone whole and at once, and of SIGTERM, since it may wait for a rank that is gone; that the supervisor is gone is seen by a thread that waits for it (a pidfd), and rank 0 then
-saves and takes the group along. Only rank 0 tells the result, except where another one failed for a reason of its own.
+saves and takes the group along. One rank of each node, its first, speaks for it: it tells what happens and the result, and on the
+node that leads it is rank 0, which gets the order to start. The others tell figures, and a failure of their own.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def main() -> None:
     link.report(m.Hello(rank=arguments.rank, pid=os.getpid()))
     finished: m.Finished | None
     try:
-        finished = _work(link, pulse, arguments.rank)
+        finished = _work(link, pulse, speaks=arguments.rank == 0, leads=not arguments.follows)
     except AmpdError as error:
         finished = m.Finished(
             result="failed",
@@ -72,13 +73,13 @@ def main() -> None:
     link.close(_LINK_DRAIN_SECONDS if is_heard else _ORPHAN_DRAIN_SECONDS)
 
 
-def _work(link: WorkerLink, pulse: PulsePage, rank: int) -> m.Finished | None:
-    start = link.orders.get() if rank == 0 else None
+def _work(link: WorkerLink, pulse: PulsePage, *, speaks: bool, leads: bool) -> m.Finished | None:
+    start = link.orders.get() if speaks and leads else None
     if not isinstance(start, m.Start | None):
         raise LinkError(f"the first order must be Start, not {type(start).__name__}")
     from ampd.engine.job import prepare  # torch is loaded here, after Hello
 
-    loop, writer = prepare(start, link.orders, link.report, pulse.declare)
+    loop, writer = prepare(start, link.orders, link.report, pulse.declare, speaks=speaks, leads=leads)
     try:
         return loop.run()
     finally:
@@ -141,7 +142,10 @@ def _arguments() -> argparse.Namespace:
         prog="python -m ampd.worker", description="One rank; started by `ampd start`."
     )
     parser.add_argument("--link", required=True)
-    parser.add_argument("--rank", type=int, default=int(os.environ.get("RANK", "0")))
+    parser.add_argument(
+        "--rank", type=int, default=int(os.environ.get("LOCAL_RANK", "0")), help="on this node"
+    )
+    parser.add_argument("--follows", action="store_true", help="another node has rank 0")
     parser.add_argument("--agent", type=int, help="the torchrun process that the ranks live with")
     parser.add_argument("--supervisor", type=int, default=os.getppid())
     return parser.parse_args()

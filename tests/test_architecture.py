@@ -31,6 +31,7 @@ DAEMON = {
     "daemon",
     "group",
     "job_directory",
+    "place",
     "ports",
     "preflight",
     "sd_notify",

@@ -28,6 +28,7 @@ def status(done: Done) -> str:
     r = done.result
     title = f"{r.get('name', '?')}  {_state(str(r.get('state', '?')))}" + _note(r.get("state_reason"))
     rows = [
+        *_among_nodes(r),
         ("window", _progress(r)),
         ("phase", _standing(r.get("standing"))),
         ("precision", str(r.get("precision") or "-") + _note(r.get("precision_reason"))),
@@ -165,6 +166,15 @@ def _progress(r: Mapping[str, Any]) -> str:
         return _number(window)
     left = f", {_duration((total - window) / speed)} left" if speed and r.get("state") == "running" else ""
     return f"{window} of {total} ({100 * window / total:.1f} %), epoch {r.get('epoch', '-')}{left}"
+
+
+def _among_nodes(r: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Which node of the job this is; one that follows says where changes are made."""
+    node, leader = r.get("node"), r.get("leader")
+    if not node:
+        return []
+    place = f"follows {leader['host']}" + _note(leader["endpoint"]) if leader else "leads"
+    return [("node", f"{node}, {place}")]
 
 
 def _standing(standing: Mapping[str, Any] | None) -> str:

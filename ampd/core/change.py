@@ -19,6 +19,7 @@ import msgspec
 from ampd.core import keys
 from ampd.core.amp import AMPConfig
 from ampd.core.config import JobConfig
+from ampd.core.group import DistributedSection
 from ampd.core.keys import Key
 from ampd.core.section import Section
 from ampd.errors import ConfigError
@@ -118,6 +119,7 @@ def check(config: JobConfig) -> None:
         )
     _check_scales(config.amp)
     _check_finite(config)
+    _check_nodes(config.distributed)
     _check_processes(config)
 
 
@@ -151,27 +153,53 @@ def _check_scales(amp: AMPConfig) -> None:
         )
 
 
+def _check_nodes(section: DistributedSection) -> None:
+    """Several nodes need a place to meet, and one node has nobody to meet."""
+    if section.nodes > 1 and not section.rendezvous:
+        raise ConfigError(
+            f"distributed.nodes = {section.nodes} needs distributed.rendezvous", field="distributed.rendezvous",
+            hint='HOST:PORT of the node that leads, for example rendezvous = "gpu1:29400"',
+        )  # fmt: skip
+    if section.rendezvous and not 0 < int(section.rendezvous.rpartition(":")[2]) < 1 << 16:
+        raise ConfigError(
+            f"distributed.rendezvous = {section.rendezvous!r}: expected a port from 1 to 65535",
+            field="distributed.rendezvous", hint="torchrun's own choice is 29400",
+        )  # fmt: skip
+    for key in ("rendezvous", "node") if section.nodes == 1 else ():
+        if getattr(section, key) not in ("", None):
+            raise ConfigError(
+                f"distributed.{key} is for several nodes, and the job has one", field=f"distributed.{key}",
+                hint="leave it out, or set distributed.nodes",
+            )  # fmt: skip
+    if section.node is not None and section.node >= section.nodes:
+        raise ConfigError(
+            f"distributed.node = {section.node}: a job of {section.nodes} nodes has 0 to {section.nodes - 1}",
+            field="distributed.node", hint="the node with number 0 leads",
+        )  # fmt: skip
+
+
 def _check_processes(config: JobConfig) -> None:
     """Fields that mean something only between processes are refused while a job has one."""
-    amp, processes = config.amp, config.distributed.processes
+    amp, section = config.amp, config.distributed
     if not amp.sync_across_gpus:
         raise ConfigError(
             "amp.sync_across_gpus = false would let processes judge the same window differently",
             field="amp.sync_across_gpus", hint="leave it out; in one process it costs nothing",
         )  # fmt: skip
-    if processes == 1 and amp.sync_batch_norm:
+    if not section.is_group and amp.sync_batch_norm:
         raise ConfigError(
             "amp.sync_batch_norm = true needs more than one process, and a job has one", field="amp.sync_batch_norm",
             hint="leave it out: BatchNorm of one process is synchronous already; or set distributed.processes",
         )  # fmt: skip
-    if processes == 1 and not amp.enable_distributed_accumulation:
+    if not section.is_group and not amp.enable_distributed_accumulation:
         raise ConfigError(
             "amp.enable_distributed_accumulation = false needs more than one process, and a job has one",
             field="amp.enable_distributed_accumulation", hint="leave it out, or set distributed.processes",
         )  # fmt: skip
-    if processes != "auto" and config.batch.size < processes:
+    if section.processes != "auto" and config.batch.size < section.processes * section.nodes:
+        on_nodes = f" on each of {section.nodes} nodes" if section.nodes > 1 else ""
         raise ConfigError(
-            f"batch.size = {config.batch.size} cannot be shared by distributed.processes = {processes}",
+            f"batch.size = {config.batch.size} cannot be shared by distributed.processes = {section.processes}{on_nodes}",
             field="batch.size", hint="a micro-batch is shared by all processes: each needs at least one sample",
         )  # fmt: skip
 

@@ -104,5 +104,6 @@ MEANING: dict[Code, str] = {
     Code.SHUTTING_DOWN: "The job is ending, or over.",
     Code.APPLY_FAILED: "It could not be carried out, or not be recorded; the message says which.",
     Code.COMPACTED: "Events that were asked for are no longer kept.",
+    Code.NOT_LEADER: "This node follows another one, which takes it; the message says which.",
     Code.INTERNAL: "The daemon failed at it; its log has more.",
 }

@@ -13,6 +13,7 @@ from ampd.core import messages as m
 
 NAMES: dict[type[m.Message], str] = {
     m.Hello: "worker.spoke",
+    m.Joined: "node.joined",
     m.Ready: "worker.became_ready",
     m.Applied: "config.applied",
     m.Refused: "command.rejected",

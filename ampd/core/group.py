@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import msgspec
+
 from ampd.core.section import Section, fixed
 
 
@@ -12,10 +14,61 @@ class DistributedSection(Section, frozen=True, kw_only=True):
         Annotated[
             int,
             fixed(
-                "Processes that train together, by torchrun; auto: one for each GPU, 1 without.",
+                "Processes that train together on a node, by torchrun; auto: one for each GPU, 1 without.",
                 ge=1,
                 le=1024,
             ),
         ]
         | Literal["auto"]
     ) = 1
+    nodes: Annotated[
+        int,
+        fixed(
+            "Machines that train together; `ampd start` runs on each, with the same job file.", ge=1, le=1024
+        ),
+    ] = 1
+    rendezvous: Annotated[
+        str,
+        fixed(
+            "HOST:PORT where the nodes meet; the node that has this address leads. Needed with nodes, and only then.",
+            pattern=r"^$|^(\[[^\s\]]+\]|[^\s\[\]:/]+):\d{1,5}$",
+        ),
+    ] = ""
+    node: (
+        Annotated[
+            int,
+            fixed(
+                "Number of this node, 0 leads; for where the rendezvous' address does not tell.",
+                ge=0,
+                le=1023,
+            ),
+        ]
+        | None
+    ) = None
+
+    @property
+    def is_group(self) -> bool:
+        """torchrun starts the ranks, also again: more than one process may train."""
+        return self.processes != 1 or self.nodes > 1
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a daemon stands among those of its job. In a job of one node it leads, and `node` is empty."""
+
+    host: str = ""
+    """What this machine calls itself."""
+    node: str = ""
+    """Unlike that of every other node of the job, and no path."""
+    leads: bool = True
+    address: str = ""
+    """Where the other nodes reach this one."""
+    interface: str = ""
+    """The network interface that has the address; empty where it is not known."""
+
+
+class Leader(msgspec.Struct, frozen=True, kw_only=True):
+    """The node that has rank 0: it takes changes, saves, and has the journal of the job."""
+
+    host: str
+    endpoint: str = ""
+    """Where it takes commands over TCP; empty where it does not."""

@@ -12,6 +12,7 @@ import msgspec
 from ampd.core.change import Difference
 from ampd.core.config import JobConfig
 from ampd.core.faults import Fault
+from ampd.core.group import Leader
 from ampd.core.histogram import Distributions
 from ampd.core.kept import Kept, MemorySaved
 from ampd.core.ledger import Cause, Counts, Span
@@ -41,7 +42,7 @@ from ampd.core.trouble import Trouble
 
 __all__ = [
     "Act", "Action", "Applied", "AppliedAction", "Asked", "Avoid", "Cancel", "Checkpoint", "Configure", "Confirm", "Evaluated", "Fault", "FellBack", "Finished",
-    "Going", "Hello", "Holding", "Inject", "Leave", "LimitReached", "Lost", "Message", "Order", "Pause", "Quarantined", "Ready",
+    "Going", "Hello", "Holding", "Inject", "Joined", "Leave", "LimitReached", "Lost", "Message", "Order", "Pause", "Quarantined", "Ready",
     "Refused", "Report", "Reset", "Result", "Resume", "RolledBack", "SaveFailed", "Saved", "ScaleMoved", "ScaleStuck", "SetAside",
     "Skipped", "Snapshot", "Split", "Start", "Stop", "Warned", "Widened",
 ]  # fmt: skip
@@ -50,10 +51,18 @@ Result = Literal["completed", "stopped", "failed"]
 
 
 class Hello(Message, frozen=True, kw_only=True, tag="hello"):
-    """The first report: who speaks. Sent before torch is loaded."""
+    """The first report: who speaks, by its number on its node. Sent before torch is loaded."""
 
     rank: int
     pid: int
+
+
+class Joined(Message, frozen=True, kw_only=True, tag="joined"):
+    """The ranks of this node are in a group of several nodes, from `first_rank` on; `leader` has rank 0."""
+
+    first_rank: int
+    world: int
+    leader: Leader
 
 
 class Ready(Message, frozen=True, kw_only=True, tag="ready"):
@@ -270,7 +279,7 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
 
 
 Report = (
-    Hello | Ready | Applied | Refused | Saved | SaveFailed | SetAside | Holding | Going | FellBack | Skipped
+    Hello | Joined | Ready | Applied | Refused | Saved | SaveFailed | SetAside | Holding | Going | FellBack | Skipped
     | Quarantined | RolledBack | ScaleStuck | ScaleMoved | LimitReached | Widened | Split | Evaluated | Warned | Lost | Finished
     | Snapshot
 )  # fmt: skip

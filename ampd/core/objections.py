@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ampd.core.group import Leader
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import AppliedAction, Refused
 from ampd.core.protocol import Code
@@ -193,6 +194,16 @@ def not_ours(op: str) -> Objection:
         code=Code.FORBIDDEN,
         message=f"{op} is not for a program that trains in its own loop: this daemon is only attached to it",
         hint="do it in that program; settings, statistics and resets work from here",
+    )
+
+
+def follows(leader: Leader) -> Objection:
+    """The job is changed in one place, which is not here."""
+    there = f"ampctl --endpoint {leader.endpoint}" if leader.endpoint else f"run ampctl on {leader.host}"
+    return Objection(
+        code=Code.NOT_LEADER,
+        message=f"this node follows {leader.host}, where rank 0 is: changes and the job's history are there",
+        hint=f"ask there: {there}",
     )
 
 

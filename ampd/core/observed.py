@@ -20,6 +20,8 @@ def observe(view: JobView, rank: int, report: m.Report, now: float) -> None:
     """Enter a report; those that say nothing lasting leave the view as it is."""
     view.heard[rank] = now
     match report:
+        case m.Joined():
+            _place(view, report)
         case m.Ready():
             _welcome(view, report)
         case m.Snapshot():
@@ -45,6 +47,13 @@ def observe(view: JobView, rank: int, report: m.Report, now: float) -> None:
             view.result = report
         case _:
             pass
+
+
+def _place(view: JobView, joined: m.Joined) -> None:
+    """Where this node stands among the others; whom it follows is known better from there."""
+    view.first_rank, view.world = joined.first_rank, joined.world
+    if view.leader is not None:
+        view.leader = joined.leader
 
 
 def _welcome(view: JobView, ready: m.Ready) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from ampd.core.config import JobConfig
 from ampd.core.faults import Fault
+from ampd.core.group import Leader
 from ampd.core.ledger import Cause
 from ampd.core.trial import Terms
 
@@ -90,12 +91,16 @@ class AppliedAction(Message, frozen=True, kw_only=True, tag="applied-action"):
 
 
 class Start(Message, frozen=True, kw_only=True, tag="start"):
-    """The first order: everything that a worker needs. `schedule` is the journal, oldest first."""
+    """The first order: everything that a worker needs. `schedule` is the journal, oldest first.
+
+    In a job of several nodes `leader` is who gives it.
+    """
 
     config: JobConfig
     directory: str
     schedule: tuple[AppliedAction, ...] = ()
     pending: tuple[Act, ...] = ()
+    leader: Leader | None = None
 
 
 class Act(Message, frozen=True, kw_only=True, tag="act"):

@@ -52,6 +52,7 @@ class Code(enum.StrEnum):
     SHUTTING_DOWN = "SHUTTING_DOWN"
     APPLY_FAILED = "APPLY_FAILED"
     COMPACTED = "COMPACTED"
+    NOT_LEADER = "NOT_LEADER"
     INTERNAL = "INTERNAL"
 
     @property

@@ -23,7 +23,7 @@ from ampd.core.view import JobView
 from ampd.errors import ConfigError
 
 AT_ONCE = (p.Status, p.Get, p.Stats, p.Events, p.Hello)
-"""What needs no journal, so that it is answered before that is read."""
+"""What needs no journal, so that it is answered before that is read, and on nodes that have none."""
 Question = p.Status | p.Get | p.Stats | p.Events | p.Hello | p.History | p.Diff | p.Overlay
 
 

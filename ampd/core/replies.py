@@ -70,6 +70,8 @@ def _identity(view: JobView, now: float) -> Result:
         "revision",
     )
     return {name: getattr(view, name) for name in names} | {
+        "node": view.place.node,
+        "leader": msgspec.to_builtins(view.leader),
         "uptime_seconds": max(0.0, now - view.started),
         "message": view.result.message if view.result is not None else "",
     }

@@ -175,7 +175,7 @@ class Run:
     def _regrouped(self, now: float) -> Instructions:
         """torchrun has started all ranks again, since one was lost: they go on from the last checkpoint."""
         view = self._view
-        self._crashes += 1
+        self._crashes += view.leader is None  # it knows of checkpoints, and gives up for all
         self._desk.shut()
         if view.state is JobState.STOPPING or self._crashes > view.config.restart.max_restarts:
             return [s.Kill(gently=False)]
@@ -216,7 +216,8 @@ class Run:
             case m.RolledBack():
                 self._is_rolling_back = True
             case (
-                m.SetAside()
+                m.Joined()
+                | m.SetAside()
                 | m.FellBack()
                 | m.Skipped()
                 | m.ScaleMoved()
@@ -235,20 +236,24 @@ class Run:
         return []
 
     def _brief(self) -> Instructions:
+        """Order the worker to start; the ranks of a node that follows get that order from rank 0."""
         self.worker = Worker.BRIEFED
-        if self._view.state is JobState.STOPPING:
+        if self._view.state is JobState.STOPPING or self._view.leader is not None:
             return []
         start = m.Start(
             config=self.history.job_file,
             directory=self._view.directory,
             schedule=tuple(self._schedule),
             pending=self._desk.brief(),
+            leader=self._view.as_leader,
         )
         return [s.SendOrder(start)]
 
     def _welcome(self, ready: m.Ready, now: float) -> Instructions:
         self.worker, self.was_ready = Worker.READY, True
         self.rate.clear()
+        if self._view.leader is not None:
+            self._crashes = 0
         if self._view.state is JobState.STOPPING:
             return []
         reason = f"resumed at window {ready.window}" if ready.resumed else ""
@@ -256,6 +261,8 @@ class Run:
 
     def _applied(self, report: m.Applied, now: float) -> Instructions:
         """An action of the schedule that a resumed worker repeats was answered long ago; a new one is recorded."""
+        if self._view.leader is not None:
+            return []  # which has the journal
         done = report.applied
         if self._schedule and done.seq <= self._schedule[-1].seq:
             return []

@@ -101,6 +101,8 @@ class Supervisor:
         command = asked.request.command
         op = str(command.__struct_config__.tag)
         self.view.requests[op] = self.view.requests.get(op, 0) + 1
+        if self.view.leader is not None and not isinstance(command, questions.AT_ONCE):
+            return self.desk.refuse(asked, objections.follows(self.view.leader))
         if isinstance(command, questions.Question):
             return questions.read(self.desk, self._sources, asked)
         if self.view.is_attached and isinstance(command, requests.OF_THE_LOOP):
@@ -234,6 +236,8 @@ class Supervisor:
     def _file(self, edit: Edit) -> Objection | Instructions:
         if not edit.changes:
             return []
+        if self.view.leader is not None:
+            return objections.follows(self.view.leader)
         self._reloads += 1
         request_id = f"supervisor:reload-{self.view.boot}-{self._reloads}"
         action = m.Configure(changes=edit.changes)

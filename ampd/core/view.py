@@ -8,6 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from ampd.core.config import JobConfig
+from ampd.core.group import Leader, Place
 from ampd.core.histogram import CHECKPOINT_SECONDS, Distributions, Histogram
 from ampd.core.lately import Lately
 from ampd.core.ledger import Counts
@@ -35,6 +36,14 @@ class JobView(msgspec.Struct, kw_only=True):
     """What holds now, live changes included."""
     is_attached: bool = False
     """The worker is a process that runs its own loop: not ours to start again, to stop or to save."""
+    place: Place = Place()
+    """Which node of its job this is."""
+    leader: Leader | None = None
+    """The node that this one follows; None where it leads, or is alone."""
+    first_rank: int = 0
+    """The number in the job of this node's first rank."""
+    world: int = 0
+    """Ranks in the job, on all of its nodes; 0 until they have met, and in a job of one node."""
     state: JobState = JobState.STARTING
     state_since: float = 0.0
     state_reason: str = ""
@@ -113,6 +122,19 @@ class JobView(msgspec.Struct, kw_only=True):
         """The same for how long windows took and how large gradients were."""
         last = self.snapshot
         return self.past_distributions if last is None else self.past_distributions.plus(last.distributions)
+
+    @property
+    def as_leader(self) -> Leader | None:
+        """What the other nodes are told of this one, where it leads; None in a job of one node."""
+        if not self.place.node or self.leader is not None:
+            return None
+        host = self.place.host
+        address, _colon, port = self.config.control.listen.rpartition(":")
+        is_anywhere = address in ("tcp://0.0.0.0", "tcp://[::]", "tcp://*")
+        return Leader(
+            host=host,
+            endpoint=f"tcp://{host}:{port}" if is_anywhere else self.config.control.listen,
+        )
 
     def state_seconds(self, now: float) -> dict[str, float]:
         """Seconds in each state since this daemon started, the present one included."""

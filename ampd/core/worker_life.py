@@ -31,7 +31,7 @@ def is_news(view: JobView, worker: Worker, report: m.Report, *, was_ready: bool)
         return False
     match report:
         case m.Hello():
-            is_group = view.config.distributed.processes != 1
+            is_group = view.config.distributed.is_group
             return worker is Worker.LOADING or (is_group and worker is not Worker.GONE)
         case m.Ready():
             return worker is Worker.BRIEFED

@@ -8,8 +8,8 @@ collective that one rank skips is a hang. What comes out is the same on all rank
 (replay, skip, scale, policy) is decided alike everywhere, and nobody is asked again. The reading that judges a window
 is the only one: agreement adds none.
 
-Orders reach rank 0 alone. When a window's vector says that some wait, all ranks take them at the next boundary, as
-msgspec bytes from rank 0; so a change, a pause, a checkpoint or a stop is met by all at the same window. Every rank builds
+Orders reach one rank. When a window's vector says that some wait, all ranks take them at the next boundary, as
+msgspec bytes in the order of ranks; so a change, a pause, a checkpoint or a stop is met by all at the same window. Every rank builds
 the whole window and takes its share of each micro-batch: the window is a pure function of its number, whatever the
 number of processes, which is why they need not talk about data. It costs each process the building of all samples.
 
@@ -28,6 +28,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import Store  # type: ignore[attr-defined]  # it does not list its own names
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -46,7 +47,7 @@ class Group:
     def __init__(self, own: Orders) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.is_called = False
-        """Rank 0 had orders when the last agreed window was judged."""
+        """Some rank had orders when the last agreed window was judged."""
         self._own = own
         self._shared = SharedOrders(self, own)
         self._averaged: DistributedDataParallel | None = None
@@ -90,7 +91,7 @@ class Group:
         sane = figures.masked_fill(bad, 0.0)
         slots = torch.full((self.world, losses), -torch.inf, device=figures.device)
         slots[self.rank] = sane[:losses]
-        called = figures.new_full((1,), float(self.rank == 0 and not self._own.empty()))
+        called = figures.new_full((1,), float(not self._own.empty()))
         vector = torch.cat((bad.float(), sane[losses:], slots.reshape(-1), called))
         dist.all_reduce(vector, dist.ReduceOp.MAX)
         count, rest = len(figures), len(figures) - losses
@@ -100,17 +101,17 @@ class Group:
         return torch.cat((agreed, called))
 
     def hear(self, figures: list[float]) -> list[float]:
-        """Take off the last one, which says whether rank 0 has orders."""
+        """Take off the last one, which says whether any rank has orders."""
         *figures, called = figures
         self.is_called = self.is_called or called > 0
         return figures
 
     def confer(self) -> None:
-        """One broadcast; waits for rank 0."""
-        self.is_called = self.as_first(not self._own.empty())
+        """One collective; waits for every rank."""
+        self.is_called = not self.all(self._own.empty())
 
     def orders(self) -> Orders:
-        """Rank 0's, at every rank."""
+        """Those of all ranks, at every rank."""
         return self._shared
 
     def as_first(self, claim: bool) -> bool:
@@ -144,7 +145,10 @@ class Group:
 
 
 class SharedOrders:
-    """Rank 0's orders at every rank: taken together, when the group was told that there are some."""
+    """The orders of all ranks at every rank: taken together, when the group was told that there are some.
+
+    They are rank 0's, save that any node may be told to stop: then the job stops, with a checkpoint, on all of them.
+    """
 
     def __init__(self, group: Group, own: Orders) -> None:
         self._group = group
@@ -155,7 +159,8 @@ class SharedOrders:
         """Whether none is left; a collective where the group was called."""
         if not self._taken and self._group.is_called:
             self._group.is_called = False
-            self._taken += _ORDERS.decode(self._group.spread(msgspec.msgpack.encode(self._drained())))
+            for drained in self._group.gather(msgspec.msgpack.encode(self._drained())):
+                self._taken += _ORDERS.decode(drained)
         return not self._taken
 
     def get(self) -> m.Order:
@@ -164,7 +169,7 @@ class SharedOrders:
 
     def _drained(self) -> list[m.Order]:
         orders: list[m.Order] = []
-        while self._group.rank == 0 and not self._own.empty():
+        while not self._own.empty():
             orders.append(self._own.get())
         return orders
 
@@ -191,17 +196,33 @@ class _Averaged:
         return loss
 
 
-def join(own: Orders, environment: Mapping[str, str] = os.environ) -> Ranks:
-    """The group that torchrun has started this process in, or nobody; waits for all ranks of a group."""
+def join(own: Orders, environment: Mapping[str, str] = os.environ, *, leads: bool = True) -> Ranks:
+    """The group that this process was started in, or nobody; waits for all ranks of a group.
+
+    `leads` is whether this node has rank 0.
+    """
     if int(environment.get("WORLD_SIZE", "1")) == 1:
         return Alone(own)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(environment["LOCAL_RANK"]) % torch.cuda.device_count())
     store, rank, world = next(rendezvous("env://"))
-    # torchrun keeps one store for all its restarts, where gloo would find the addresses of ranks that are gone.
-    attempt = dist.PrefixStore(f"attempt-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]  # it does not list its own names
-    dist.init_process_group(store=attempt, rank=rank, world_size=world)
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+        # torchrun keeps one store for all its restarts, where gloo would find the addresses of ranks that are gone.
+        store = dist.PrefixStore(f"attempt-{environment.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]  # it does not list its own names
+    else:
+        rank = _behind_leader(store, rank, world, is_first=leads and environment["LOCAL_RANK"] == "0")
+    dist.init_process_group(store=store, rank=rank, world_size=world)
     return Group(own)
+
+
+def _behind_leader(store: Store, rank: int, world: int, *, is_first: bool) -> int:
+    """The ranks turned round so that those of the leading node come first.
+
+    torchrun orders nodes by address, and cannot be told which is to have rank 0.
+    """
+    if is_first:
+        store.set("first", str(rank))
+    return (rank - int(store.get("first"))) % world
 
 
 def leave() -> None:

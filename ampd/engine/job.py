@@ -19,6 +19,7 @@ from ampd.engine.device import cap_memory, capability_of, choose_device, prepare
 from ampd.engine.feed import Feed
 from ampd.engine.loop import Loop
 from ampd.engine.ranks import Orders, Ranks
+from ampd.engine.shared_directory import require_shared
 from ampd.engine.shared_files import SharedFiles
 from ampd.engine.state import saved_by
 from ampd.engine.trainer import Trainer
@@ -30,15 +31,27 @@ Declare = Callable[[Phase], None]
 _STARTS = msgspec.msgpack.Decoder(m.Start)
 
 
-def prepare(start: m.Start | None, orders: Orders, report: Report, declare: Declare) -> tuple[Loop, Files]:
+def prepare(
+    start: m.Start | None,
+    orders: Orders,
+    report: Report,
+    declare: Declare,
+    *,
+    speaks: bool = True,
+    leads: bool = True,
+) -> tuple[Loop, Files]:
     """Build everything that the job file names and load the newest good checkpoint; reports Ready.
 
-    Rank 0 has the order to start, and gives it to the ranks that torchrun has started beside it.
+    Rank 0 has the order to start, and gives it to the others. A rank that `speaks` does so for its node, and one node
+    `leads`: the first rank of that one is rank 0.
     """
-    ranks = distributed.join(orders)
+    ranks = distributed.join(orders, leads=leads)
     start = _STARTS.decode(ranks.spread(msgspec.msgpack.encode(start)))
-    if ranks.rank:
+    if not speaks:
         report, declare = only_figures(report), _undeclared
+    if start.leader is not None:
+        report(m.Joined(first_rank=ranks.rank, world=ranks.world, leader=start.leader))
+        require_shared(Path(start.directory), ranks)
     prepare_process(start.config.device)
     device = choose_device(start.config.device)
     cap_memory(start.config.amp, device)
@@ -135,11 +148,11 @@ def files_of(directory: Path, report: Report, ranks: Ranks) -> Files:
 
 
 def _undeclared(_phase: Phase) -> None:
-    """The pulse is rank 0's: where another rank stands still, rank 0 waits for it."""
+    """The pulse is that of who speaks: where another rank stands still, it waits for it."""
 
 
 def only_figures(report: Report) -> Report:
-    """A report for ranks other than 0: what happens is the same on all of them and told once, figures are not."""
+    """A report for ranks that do not speak: what happens is the same on all of them and told once, figures are not."""
 
     def select(said: m.Report) -> None:
         if isinstance(said, m.Snapshot):

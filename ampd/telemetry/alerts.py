@@ -105,7 +105,8 @@ def _safety(view: JobView, now: float) -> Iterator[Alert]:
     if not view.state.is_final:
         yield from _repeated(view, now - HOUR / 2)
     at_risk, interval = window_of(view) - saved_window(view), view.config.checkpoint.every_windows
-    if view.state is JobState.RUNNING and not view.is_attached and at_risk > INTERVALS * interval:
+    saves = not view.is_attached and view.leader is None
+    if view.state is JobState.RUNNING and saves and at_risk > INTERVALS * interval:
         says = f"A crash now would lose {at_risk} windows, more than {INTERVALS} checkpoint intervals."
         yield Alert("AmpdCheckpointStale", "warning", says)
 

@@ -75,7 +75,8 @@ class JobCollector(Collector):
         readings["ampd_telemetry_seconds_total"] = {"build": cost.build_seconds, "serve": cost.serve_seconds}
         readings["ampd_telemetry_readings_left_out"] = left_out
         # The left-out tally is last in the table, so that it has counted all the others when it is read.
-        return iter([self._metric(family, readings[family.name], left_out) for family in FAMILIES])
+        shown = [family for family in FAMILIES if family.name in readings]
+        return iter([self._metric(family, readings[family.name], left_out) for family in shown])
 
     def _metric(self, family: Family, reading: Reading, left_out: dict[str, float]) -> Metric:
         if isinstance(reading, Histogram):

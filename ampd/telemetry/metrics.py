@@ -122,6 +122,8 @@ IDENTITY = (
     _info("ampd_build_info", "What runs: versions and the device.", "version", "torch_version", "python_version", "accelerator"),
     _info("ampd_run_info", "Which run this is; join on instance. run_id differs for every start of the daemon.",
           "run_id", "run_name", "workload"),
+    _info("ampd_node_info", "Which node of its job this is; join on instance. A node that follows shows its own ranks and daemon,"
+          " its leader the job.", "node", "role", "leader"),
     _gauge("ampd_job_state", "1 for the state that the job is in, 0 for the others.", Label("state", tuple(JobState))),
     _gauge("ampd_job_state_since_timestamp_seconds", "When the job entered its state.", unit="seconds"),
     _gauge("ampd_job_start_timestamp_seconds", "When this daemon started.", unit="seconds"),

@@ -21,10 +21,16 @@ Readings = dict[str, Reading]
 
 
 def read(view: JobView, now: float) -> Readings:
-    """The reading of every family of the table but the collector's own; `now` is in Unix seconds."""
+    """The reading of every family of the table but the collector's own; `now` is in Unix seconds.
+
+    A node that follows has those of its own ranks and of its daemon. What is the job's is on its leader's page, so that
+    a sum over nodes counts a window once.
+    """
+    own = _identity(view) | _lifecycle(view, now) | _memory(view)
+    if view.leader is not None:
+        return own
     return (
-        _identity(view) | _lifecycle(view, now) | _told(view) | _progress(view) | _ledger(view) | _learning(view)
-        | _precision(view) | _memory(view) | _checkpoints(view)
+        own | _told(view) | _progress(view) | _ledger(view) | _learning(view) | _precision(view) | _checkpoints(view)
     )  # fmt: skip
 
 
@@ -58,13 +64,25 @@ def _identity(view: JobView) -> Readings:
     return {
         "ampd_build_info": {__version__: {torch: {platform.python_version(): {device: 1}}}},
         "ampd_run_info": {view.boot: {view.name: {view.config.workload.name: 1}}},
+        "ampd_node_info": _node(view),
         "ampd_job_state": {view.state: 1},
         "ampd_job_state_since_timestamp_seconds": view.state_since,
         "ampd_job_start_timestamp_seconds": view.started,
         "ampd_config_revision": view.revision,
         "ampd_ranks_alive": len(view.snapshots) if view.state.has_worker else 0,
-        "ampd_worker_heartbeat_timestamp_seconds": {str(rank): at for rank, at in view.heard.items()},
+        "ampd_worker_heartbeat_timestamp_seconds": _by_rank(view, view.heard),
     }
+
+
+def _node(view: JobView) -> Readings:
+    leader = view.leader.host if view.leader is not None else view.place.host
+    role = "leader" if view.leader is None else "follower"
+    return {view.place.node or view.place.host: {role: {leader: 1}}}
+
+
+def _by_rank(view: JobView, own: Mapping[int, Reading]) -> Readings:
+    """By the number that a rank has in the job, of what is known by its number on this node."""
+    return {str(view.first_rank + number): each for number, each in own.items()}
 
 
 def _lifecycle(view: JobView, now: float) -> Readings:
@@ -75,6 +93,8 @@ def _lifecycle(view: JobView, now: float) -> Readings:
         "ampd_control_requests_total": view.requests,
         "ampd_control_refusals_total": view.refusals,
         "ampd_events_total": view.levels,
+        "ampd_config_reloads_total": view.told.get("config.reloaded", 0),
+        "ampd_config_reload_failures_total": view.told.get("config.reload_refused", 0),
         "ampd_events_lost_total": view.events_lost,
         "ampd_wall_seconds_total": seconds_of(view),
     }
@@ -83,8 +103,6 @@ def _lifecycle(view: JobView, now: float) -> Readings:
 def _told(view: JobView) -> Readings:
     """What is counted by the events that told of it, so that the page and `ampctl events` cannot disagree."""
     return {
-        "ampd_config_reloads_total": view.told.get("config.reloaded", 0),
-        "ampd_config_reload_failures_total": view.told.get("config.reload_refused", 0),
         "ampd_rollbacks_total": view.told.get("job.rolled_back", 0),
         "ampd_modules_widened_total": view.told.get("module.widened", 0),
         "ampd_memory_splits_total": view.told.get("window.split", 0),
@@ -161,7 +179,7 @@ def _memory(view: JobView) -> Readings:
     snapshot = view.snapshot
     saved = snapshot.saved if snapshot else None
     return {
-        "ampd_memory_bytes": {str(rank): each.memory for rank, each in view.snapshots.items()},
+        "ampd_memory_bytes": _by_rank(view, {rank: each.memory for rank, each in view.snapshots.items()}),
         "ampd_memory_kept_bytes": {name: kept.total for name, kept in snapshot.kept.items()}
         if snapshot
         else None,

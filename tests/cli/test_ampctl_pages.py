@@ -59,6 +59,20 @@ def test_status_says_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("leader", "shown"),
+    [
+        (None, "gpu2, leads"),
+        ({"host": "gpu1", "endpoint": ""}, "gpu2, follows gpu1"),
+        ({"host": "gpu1", "endpoint": "tcp://gpu1:5555"}, "gpu2, follows gpu1 (tcp://gpu1:5555)"),
+    ],
+)
+def test_a_node_says_whom_it_follows(leader: dict[str, str] | None, shown: str) -> None:
+    """Where changes are made; a job of one node says nothing of it."""
+    assert page(node="gpu2", leader=leader)["node"] == shown
+    assert "node" not in page(node="", leader=None)
+
+
 def test_what_is_not_known_yet_is_a_dash() -> None:
     """A daemon that has just started shows no figure that it does not have."""
     unknown = ("window", "precision", "loss", "best_loss", "scale", "grad_norm", "lr", "windows_per_second",

@@ -68,3 +68,50 @@ def test_the_number_is_fixed_while_the_job_runs() -> None:
     """A group of another size is another start."""
     with pytest.raises(ConfigError, match="fixed while the job runs"):
         change.change(job_config(), {"distributed.processes": 2})
+
+
+NODES = {"distributed__nodes": 2, "distributed__rendezvous": "gpu1:29400"}
+
+
+@pytest.mark.parametrize(
+    "rendezvous", ["gpu1:29400", "10.0.0.1:1", "[fd00::1]:65535", "job-0.job.default:29400"]
+)
+def test_nodes_meet_at_a_name_or_an_address(rendezvous: str) -> None:
+    """With a port; IPv6 in brackets."""
+    config = job_config(distributed__nodes=2, distributed__rendezvous=rendezvous)
+
+    assert config.distributed.is_group
+
+
+@pytest.mark.parametrize(
+    ("keys", "field", "message"),
+    [
+        ({"nodes": 2}, "rendezvous", "nodes = 2 needs distributed.rendezvous"),
+        ({"rendezvous": "gpu1:29400"}, "rendezvous", "for several nodes, and the job has one"),
+        ({"node": 0}, "node", "for several nodes, and the job has one"),
+        ({"nodes": 2, "rendezvous": "gpu1"}, "rendezvous", "'gpu1'"),
+        ({"nodes": 2, "rendezvous": "gpu1:0"}, "rendezvous", "expected a port from 1 to 65535"),
+        ({"nodes": 2, "rendezvous": "gpu1:70000"}, "rendezvous", "expected a port from 1 to 65535"),
+        ({"nodes": 2, "rendezvous": "gpu1:29400", "node": 2}, "node", "2 nodes has 0 to 1"),
+        ({"nodes": 0}, "nodes", "nodes = 0"),
+    ],
+)
+def test_nodes_that_cannot_meet_are_refused(keys: dict[str, object], field: str, message: str) -> None:
+    """Before anything is started, by the key that is wrong."""
+    with pytest.raises(ConfigError, match=message) as caught:
+        job_config(**{f"distributed__{name}": value for name, value in keys.items()})
+
+    assert caught.value.field == f"distributed.{field}"
+
+
+def test_every_process_of_every_node_needs_a_sample() -> None:
+    """Two nodes of four processes share a micro-batch of eight."""
+    with pytest.raises(ConfigError, match="processes = 4 on each of 2 nodes"):
+        job_config(**NODES, distributed__processes=4, batch__size=7)
+
+    assert job_config(**NODES, distributed__processes=4, batch__size=8).batch.size == 8
+
+
+def test_keys_between_processes_may_be_set_between_nodes() -> None:
+    """One process on each of two nodes is more than one process."""
+    assert job_config(**NODES, amp__sync_batch_norm=True).amp.sync_batch_norm

@@ -15,7 +15,7 @@ STATUS = {
     "name", "state", "state_reason", "directory", "boot", "pid", "http", "endpoint", "started", "uptime_seconds",
     "window", "total_windows", "epoch", "revision", "precision", "precision_reason", "scale", "loss", "best_loss",
     "grad_norm", "lr", "windows_per_second", "samples_per_second", "windows", "applied", "skipped", "trial", "fp32_fallbacks",
-    "restarts", "standing", "memory", "checkpoint", "device", "parameters", "resumed", "message", "recent_events",
+    "restarts", "standing", "node", "leader", "memory", "checkpoint", "device", "parameters", "resumed", "message", "recent_events",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import pytest
 from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
+from ampd.core.group import Leader
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
 from ampd.core.phase import Pulse
@@ -42,6 +43,7 @@ PREPARE: dict[JobState, Callable[[Bench], object]] = {
 _ACTION = m.Configure(changes={"amp.dtype": "float16"})
 REPORTS: dict[str, m.Report] = {
     "hello": m.Hello(rank=0, pid=1),
+    "joined": m.Joined(first_rank=0, world=2, leader=Leader(host="gpu1")),
     "ready": ready(_CONFIG),
     "applied": m.Applied(applied=m.AppliedAction(seq=1, window=1, revision=2, action=_ACTION)),
     "refused": m.Refused(request_id="nobody-1", code="CONFLICT", message="stale"),

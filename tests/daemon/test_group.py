@@ -16,11 +16,28 @@ from ampd.core.group import DistributedSection
 from ampd.job_directory import JobDirectory
 
 WORDS = ["--link", "ipc:///tmp/link", "--processes", "4", "--max-restarts", "3"]
+MEETING = [
+    "--nodes",
+    "2",
+    "--rendezvous",
+    "gpu1:29400",
+    "--job",
+    "toy",
+    "--address",
+    "10.0.0.2",
+    "--interface",
+    "eth1",
+]
+
+
+def command(*more: str) -> list[str]:
+    """The words of torchrun, for the agent 10 of the supervisor 9."""
+    return group.command(group.arguments([*WORDS, *more]), agent=10, supervisor=9)
 
 
 def test_torchrun_is_told_the_ranks_and_the_budget() -> None:
     """As many processes and restarts as the job file says, on a rendezvous of this node."""
-    words = group.command(4, 3, "ipc:///tmp/link", agent=10, supervisor=9)
+    words = command()
 
     assert words[:4] == [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     assert words[words.index("--nproc-per-node") + 1] == "4"
@@ -29,7 +46,7 @@ def test_torchrun_is_told_the_ranks_and_the_budget() -> None:
 
 def test_a_rank_knows_whom_it_lives_with() -> None:
     """The link, the agent that it dies with and the supervisor that it saves for."""
-    words = group.command(4, 3, "ipc:///tmp/link", agent=10, supervisor=9)
+    words = command()
 
     assert words[words.index("ampd.worker") :] == [
         "ampd.worker", "--link", "ipc:///tmp/link", "--agent", "10", "--supervisor", "9",
@@ -44,7 +61,7 @@ def test_it_becomes_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
     group.main(WORDS)
 
-    assert became == [group.command(4, 3, "ipc:///tmp/link", os.getpid(), os.getppid())]
+    assert became == [group.command(group.arguments(WORDS), os.getpid(), os.getppid())]
     assert os.environ["GLOO_SOCKET_IFNAME"] == "lo"
 
 
@@ -56,6 +73,42 @@ def test_the_network_may_be_chosen_outside(monkeypatch: pytest.MonkeyPatch) -> N
     group.main(WORDS)
 
     assert os.environ["GLOO_SOCKET_IFNAME"] == "eth1"
+
+
+def test_nodes_meet_where_the_job_file_says() -> None:
+    """Under the job's name, each with the address that the others know it by."""
+    words = command(*MEETING)
+
+    assert words[words.index("--nnodes") :][:9] == [
+        "--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-endpoint", "gpu1:29400", "--rdzv-id", "toy", "--rdzv-conf",
+    ]  # fmt: skip
+    assert words[words.index("--local-addr") + 1] == "10.0.0.2"
+
+
+def test_the_leader_hosts_the_rendezvous_and_nobody_else() -> None:
+    """torchrun would guess it from names; and the ranks of a node that follows know that they do."""
+    leads, follows = command(*MEETING), command(*MEETING, "--follows")
+
+    assert ("is_host=1" in leads, "is_host=0" in follows) == (True, True)
+    assert ("--follows" in leads, follows[-1]) == (False, "--follows")
+
+
+def test_restarts_of_several_nodes_are_counted_by_their_leader() -> None:
+    """Each torchrun would count its own, and none knows of checkpoints."""
+    words = command(*MEETING)
+
+    assert int(words[words.index("--max-restarts") + 1]) > 10_000
+
+
+def test_nodes_talk_on_the_interface_that_faces_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And have torchrun make a store for each round, since they count restarts differently."""
+    monkeypatch.setattr(os, "execv", lambda *_words: None)
+    monkeypatch.setattr(os, "environ", {})
+
+    group.main([*WORDS, *MEETING])
+
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "eth1"
+    assert os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] == "1"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -230,6 +231,21 @@ def test_setting_aside_moves_all_but_the_lock_and_the_old(home: Path) -> None:
     assert taken.set_aside(datetime.now(UTC)) is None
     assert {entry.name for entry in home.iterdir()} == {"lock", "old"}
     taken.close()
+
+
+def test_nodes_that_follow_keep_their_directories(home: Path) -> None:
+    """They are locked by daemons of their own, on machines that begin at the same moment."""
+    with (
+        contextlib.closing(_take(home)) as leads,
+        contextlib.closing(_take(home / "nodes" / "gpu2")) as follows,
+    ):
+        (home / "losses.jsonl").touch()
+        (follows.path / "worker.log").touch()
+
+        assert leads.set_aside(datetime.now(UTC)) is not None
+
+        assert sorted(path.name for path in home.iterdir()) == ["lock", "nodes", "old"]
+        assert (follows.path / "worker.log").exists()
 
 
 def test_the_file_says_who_has_it(home: Path) -> None:

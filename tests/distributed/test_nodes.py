@@ -1,0 +1,68 @@
+"""Two nodes with a daemon each: one job, changed in one place, that a lost rank on either does not alter."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+
+import pytest
+
+from ampd.core import protocol as p
+from ampd.errors import ExitCode
+from tests.daemon.daemons import Daemon, until
+from tests.distributed.nodes import all_are_ready, all_end, nodes, rank_of, refusal_of
+from tests.distributed.test_story import TWO, becomes_ready
+from tests.story.jobs import digits_job, metrics_of
+
+WINDOWS = 90
+SET = p.Set(changes={"dtype": "bfloat16"})
+
+
+@pytest.mark.timeout(400)
+def test_two_nodes_end_to_end() -> None:
+    """Changed at one window on both, refused where it is not led, a rank killed, stopped from the second node:
+    the loss log is that of two ranks on one node that nobody disturbed.
+    """
+    with nodes(windows=WINDOWS) as job, digits_job(windows=WINDOWS) as undisturbed:
+        daemons = leads, follows = job.start()
+        all_are_ready(daemons)
+        assert follows.status()["leader"] == {"host": socket.gethostname(), "endpoint": ""}
+        refused = refusal_of(follows, SET)
+        assert (refused.code, refused.exit_code) == ("NOT_LEADER", ExitCode.REJECTED)
+
+        applied = leads.ask(SET).window
+        until("the change on the other node", lambda: follows.said("config.applied"))
+        assert [change["window"] for change in follows.said("config.applied")] == [applied]
+        assert_pages_add_up(leads, follows)
+
+        os.kill(rank_of(follows), signal.SIGKILL)
+        all_are_ready(daemons, count=2)
+        until("windows after the restart", lambda: leads.status()["window"] > applied + 1)
+        assert [daemon.status()["restarts"] for daemon in daemons] == [{"rank_lost": 1}] * 2
+        follows.signal(signal.SIGTERM)
+        assert all_end(daemons) == [0, 0]
+        assert leads.said("worker.finished")[-1]["result"] == "stopped"
+        assert leads.said("checkpoint.saved")[-1]["window"] == leads.said("worker.finished")[-1]["window"]
+
+        undisturbed.write(**TWO)
+        undisturbed.directory.mkdir()
+        shutil.copy(job.directory / "journal.jsonl", undisturbed.directory)
+        whole = undisturbed.start()
+        becomes_ready(whole)
+        assert whole.ends(120) == 0
+        assert undisturbed.losses.startswith(job.losses)
+        assert job.losses.count("\n") == leads.said("worker.finished")[-1]["window"]
+
+
+def assert_pages_add_up(leads: Daemon, follows: Daemon) -> None:
+    """Each rank is on the page of its node, and windows are on one page only."""
+    until("both ranks have figures", lambda: all(metrics_of(d)["ampd_ranks_alive"] for d in (leads, follows)))
+    pages = [metrics_of(daemon) for daemon in (leads, follows)]
+    heartbeat = 'ampd_worker_heartbeat_timestamp_seconds{{rank="{}"}}'
+    assert [[heartbeat.format(rank) in page for rank in (0, 1)] for page in pages] == [
+        [True, False],
+        [False, True],
+    ]
+    assert ["ampd_windows_total" in page for page in pages] == [True, False]
