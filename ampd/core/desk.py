@@ -19,7 +19,7 @@ from ampd.core import messages as m
 from ampd.core import objections, replies
 from ampd.core import stimuli as s
 from ampd.core.answers import Answers
-from ampd.core.flights import MOST_IN_FLIGHT, PAUSE_AGAIN, Flight, FlightOrder, Flights, Leg
+from ampd.core.flights import MOST_IN_FLIGHT, Flight, FlightOrder, Flights, Leg
 from ampd.core.lifecycle import JobState
 from ampd.core.objections import Objection
 from ampd.core.protocol import Reply
@@ -132,14 +132,14 @@ class Desk:
         """Orders reach nobody from now on; reports may still come."""
         self._is_open = False
 
-    def lose(self, *, was_paused: bool) -> Instructions:
+    def lose(self, *, hold: m.Holding | None) -> Instructions:
         """The worker is gone: what it had goes to the next one, save a checkpoint of state that is lost.
 
-        A job that was paused is paused again, by an order that nobody waits for.
+        A job that was paused is paused again, for the same reason.
         """
         self._is_open = False
-        if was_paused and not self.has_holds:
-            self._flights.add(Flight(order=m.Pause(request_id=PAUSE_AGAIN)))
+        if hold is not None and not self.has_holds:
+            self._flights.hold_again(hold)
         for flight in self._flights.on(Leg.SENT, m.Act, m.Pause, m.Resume):
             self._flights.move(flight, Leg.HELD)
         lost = objections.worker_lost()

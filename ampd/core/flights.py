@@ -91,6 +91,11 @@ class Flights:
         assert flight.id not in self._table, f"request {flight.id} is in flight already"
         self._table[flight.id] = flight
 
+    def hold_again(self, hold: m.Holding) -> None:
+        """Admit an order of our own, that nobody waits for: to hold for what the last worker held for."""
+        pause = m.Pause(request_id=PAUSE_AGAIN, reason=hold.reason, until_saved=hold.until_saved)
+        self.add(Flight(order=pause))
+
     def restore(self, pending: Iterable[m.Act], on_trial: m.Act | None) -> None:
         """Admit what an earlier daemon admitted and did not finish."""
         for act in pending:

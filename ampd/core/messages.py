@@ -126,11 +126,12 @@ class SetAside(Message, frozen=True, kw_only=True, tag="set-aside"):
 
 
 class Holding(Message, frozen=True, kw_only=True, tag="holding"):
-    """The loop holds at the boundary before `window`; `reason` says who asked."""
+    """The loop holds at the boundary before `window`; `reason` says who asked. With `until_saved` it will go on by itself."""
 
     window: int
     reason: str
     request_id: str = ""
+    until_saved: bool = False
 
 
 class Going(Message, frozen=True, kw_only=True, tag="going"):

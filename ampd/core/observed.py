@@ -35,6 +35,8 @@ def observe(view: JobView, rank: int, report: m.Report, now: float) -> None:
         case m.SaveFailed():
             view.checkpoint_failures[report.reason] = view.checkpoint_failures.get(report.reason, 0) + 1
             view.lately.failed_to_save(now)
+        case m.Holding():
+            view.hold = report
         case m.SetAside():
             view.checkpoints_set_aside += 1
         case m.LimitReached():

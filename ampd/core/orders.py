@@ -119,9 +119,11 @@ class Checkpoint(Message, frozen=True, kw_only=True, tag="checkpoint"):
 
 
 class Pause(Message, frozen=True, kw_only=True, tag="pause"):
-    """Hold at the next boundary; answered by `Holding`."""
+    """Hold at the next boundary; answered by `Holding`. With `until_saved` the hold ends when the disk takes a checkpoint."""
 
     request_id: str
+    reason: str = "asked for"
+    until_saved: bool = False
 
 
 class Resume(Message, frozen=True, kw_only=True, tag="resume"):

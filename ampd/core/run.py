@@ -130,7 +130,7 @@ class Run:
         """Count a restart, keep for the next worker what this one was asked for, and say why it is needed."""
         view = self._view
         view.restarts[kind] = view.restarts.get(kind, 0) + 1
-        out = self._desk.lose(was_paused=view.state is JobState.PAUSED)
+        out = self._desk.lose(hold=view.hold if view.state is JobState.PAUSED else None)
         return [*out, *self._bulletin.move(JobState.RECOVERING, reason, now)]
 
     def end(self, ending: m.Finished, now: float) -> Instructions:

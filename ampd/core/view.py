@@ -13,7 +13,7 @@ from ampd.core.histogram import CHECKPOINT_SECONDS, Distributions, Histogram
 from ampd.core.lately import Lately
 from ampd.core.ledger import Counts
 from ampd.core.lifecycle import JobState
-from ampd.core.messages import Evaluated, Finished, Ready, Saved, Snapshot
+from ampd.core.messages import Evaluated, Finished, Holding, Ready, Saved, Snapshot
 from ampd.core.phase import Standing
 from ampd.core.precision import Choice
 from ampd.core.recent import Recent
@@ -56,6 +56,8 @@ class JobView(msgspec.Struct, kw_only=True):
     """The last snapshot of each rank of the present worker; of the one before until a new one is ready."""
     last_progress: float = 0.0
     """When the window number last moved."""
+    hold: Holding | None = None
+    """For what the job is paused, or was the last time."""
     standing: Standing | None = None
     """The phase that the present worker is in, for how long without progress, and how long it may be."""
     past: Counts = msgspec.field(default_factory=Counts)

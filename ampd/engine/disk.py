@@ -105,6 +105,21 @@ def require_room(directory: Path, size: int) -> None:
         raise OSError(errno.ENOSPC, message, str(directory))
 
 
+def prove_room(directory: Path, size: int) -> None:
+    """Raise OSError unless there is room for `size` bytes and a file can be written now; nothing of it stays."""
+    proof = directory / ".proof"
+    make_directory(directory)
+    require_room(directory, size)
+    try:
+        with naming(proof):
+            failpoints.reach("checkpoint.room")
+            proof.unlink(missing_ok=True)
+        write(proof, [bytes(_SPARE_BYTES)])
+    finally:
+        with contextlib.suppress(OSError):  # a disk that is read-only has none
+            proof.unlink(missing_ok=True)
+
+
 def words(error: OSError) -> str:
     """An error as an operator reads it: where, and what."""
     where = f"{error.filename}: " if error.filename else ""

@@ -2,6 +2,9 @@
 
 While the loop holds, it asks for another save now and then, twice as late each time up to a minute, so that a disk that
 stays full for a night is not told of a thousand times. Whoever made room need not wait: `ampctl checkpoint` is a try too.
+
+A worker that is lost meanwhile leaves the hold to the next one. That one resumes from a checkpoint, so its state is on
+the disk already, and a save would succeed by doing nothing: while a loop holds, a save has to prove that there is room.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from ampd.core.config import CheckpointSection
-from ampd.core.messages import SaveFailed
+from ampd.core.messages import Pause, SaveFailed
 from ampd.engine.ranks import Ranks
 from ampd.engine.writer import Files
 
@@ -45,12 +48,13 @@ def of_disk(trouble: SaveFailed | None) -> SaveFailed | None:
     return trouble if trouble is not None and trouble.reason.is_of_disk else None
 
 
-def reason_to_hold(trouble: SaveFailed) -> str:
-    """What an operator reads who asks why the job is paused."""
-    return (
+def hold_for(trouble: SaveFailed) -> Pause:
+    """The hold, with what an operator reads who asks why the job is paused."""
+    reason = (
         f"{failure(trouble)}; it is tried again until it succeeds, at once with `ampctl checkpoint`;"
         " `ampctl resume` goes on without it"
     )
+    return Pause(request_id="", reason=reason, until_saved=True)
 
 
 def failure(trouble: SaveFailed) -> str:

@@ -22,7 +22,7 @@ from ampd.core.histogram import Distributions
 from ampd.core.ledger import WindowRecord
 from ampd.core.phase import Phase
 from ampd.engine.boundary import Boundary
-from ampd.engine.disk_hold import DiskHold, failure, of_disk, reason_to_hold
+from ampd.engine.disk_hold import DiskHold, failure, hold_for, of_disk
 from ampd.engine.emulation import Emulation
 from ampd.engine.feed import Feed
 from ampd.engine.ranks import Orders
@@ -127,7 +127,7 @@ class Loop:
             self._telemetry.push(self.window, self._boundary.live)  # after an answer, its effect is seen
         self._serve_requests()
         if self._boundary.hold_reason:
-            self._hold(self._boundary.hold_reason, "")
+            self._hold(m.Pause(request_id="", reason=self._boundary.hold_reason))
             self._boundary.hold_reason = ""
         if self.window > self._start:
             self._do_what_is_due()
@@ -170,8 +170,11 @@ class Loop:
         match order:
             case m.Checkpoint(request_id=request_id):
                 self._saves.want(request_id)
-            case m.Pause(request_id=request_id):
-                self._hold("asked for", request_id)
+            case m.Pause(until_saved=True):
+                self._saves.want()
+                self._hold_until_saved(order)
+            case m.Pause():
+                self._hold(order)
             case m.Resume(request_id=request_id):
                 self._report(m.Going(window=self.window, request_id=request_id))
             case m.Stop():
@@ -191,19 +194,22 @@ class Loop:
         """Do what the job file says about a checkpoint that the disk did not take."""
         match self._trainer.config.checkpoint.on_disk_error:
             case "pause":
-                self._hold_until_saved(trouble)
+                self._hold_until_saved(hold_for(trouble))
             case "abort":
                 self._boundary.failure = failure(trouble)
         self._met = of_disk(self._writer.trouble)
 
-    def _hold_until_saved(self, trouble: m.SaveFailed) -> None:
-        hold = DiskHold(self._writer, self._saves.want, self._trainer.parts.ranks)
-        self._hold(reason_to_hold(trouble), "", is_over=lambda: hold.is_over(self._trainer.config.checkpoint))
+    def _hold_until_saved(self, pause: m.Pause) -> None:
+        """Hold until the disk takes a checkpoint; trouble that an operator chose to go on with is not met again."""
+        self._saves.prove_room = True
+        self._hold(pause, DiskHold(self._writer, self._saves.want, self._trainer.parts.ranks))
+        self._saves.prove_room = False
+        self._met = of_disk(self._writer.trouble)
 
-    def _hold(self, reason: str, request_id: str, is_over: Callable[[], bool] = lambda: False) -> None:
-        """Stay at this boundary until resumed or stopped, or until it is over; actions and checkpoints go on."""
+    def _hold(self, pause: m.Pause, until: DiskHold | None = None) -> None:
+        """Stay at this boundary until resumed or stopped, or `until` it is over; actions and checkpoints go on."""
         self._telemetry.push(self.window, self._boundary.live)
-        self._report(m.Holding(window=self.window, reason=reason, request_id=request_id))
+        self._tell_hold(pause, until)
         self._watch.lap("train")
         while self._stop is None:
             order = self._next_held_order()
@@ -212,11 +218,19 @@ class Loop:
                 self._report(m.Going(window=self.window, request_id=order.request_id))
                 return
             if isinstance(order, m.Pause):
-                is_over = lambda: False  # noqa: E731  # now it is somebody's, who will end it
+                until = until if order.until_saved else None  # else it is somebody's now, who will end it
+                self._tell_hold(order, until)
             self._serve_held(order)
-            if is_over():
+            if until is not None and until.is_over(self._trainer.config.checkpoint):
                 self._report(m.Going(window=self.window))
                 return
+
+    def _tell_hold(self, pause: m.Pause, until: DiskHold | None) -> None:
+        self._report(
+            m.Holding(
+                window=self.window, reason=pause.reason, request_id=pause.request_id, until_saved=until is not None
+            )
+        )  # fmt: skip
 
     def _next_held_order(self) -> m.Order | None:
         self._declare(Phase.PAUSED)
@@ -233,7 +247,7 @@ class Loop:
     def _serve_held(self, order: m.Order | None) -> None:
         match order:
             case m.Pause():
-                self._report(m.Holding(window=self.window, reason="asked for", request_id=order.request_id))
+                pass  # told of already
             case m.Act():
                 self._boundary.take(order)
                 self._cross()
@@ -281,6 +295,6 @@ class Loop:
         """Save this state for everyone who waits for it; returns why it could not be. A run that is told to stop does not hold."""
         trouble = of_disk(self._saves.finish(self.window))
         if trouble is not None and may_hold and self._trainer.config.checkpoint.on_disk_error == "pause":
-            self._hold_until_saved(trouble)
+            self._hold_until_saved(hold_for(trouble))
             self._saves.wait()
         return self._writer.trouble

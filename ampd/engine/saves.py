@@ -34,6 +34,8 @@ class Saves:
         self._telemetry = telemetry
         self._watch = watch
         self._declare = declare
+        self.prove_room = False
+        """Whether a state that is on the disk already is no proof that it can be written."""
         self._wanted: list[str] = []
         self._evaluated: tuple[int, float] | None = None  # a window, and the held-out loss before it
 
@@ -86,6 +88,7 @@ class Saves:
         task = SaveTask(
             window=window, seq=live.seq, state=state, keep=self._keep, stall_seconds=stall,
             unjudged=self._trainer.parts.rewind.unjudged, request_id=request_id,
+            proves_room=self.prove_room,
         )  # fmt: skip
         self._writer.save(task)
 

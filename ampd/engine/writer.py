@@ -27,6 +27,7 @@ from ampd.core.ledger import Cause, WindowRecord
 from ampd.core.messages import Quarantined, Report, Saved, SaveFailed, Warned
 from ampd.core.trouble import Trouble, trouble_of
 from ampd.engine import checkpoint, disk
+from ampd.engine.leaves import flatten
 from ampd.errors import CheckpointError
 
 CHECKPOINTS = "checkpoints"
@@ -44,6 +45,8 @@ class SaveTask:
     stall_seconds: float
     unjudged: Collection[str] = ()
     request_id: str = ""
+    proves_room: bool = False
+    """Whether it fails where the disk would take nothing more, though this state is there already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +229,9 @@ class Writer:
         start = time.perf_counter()
         try:
             self._settle_rows()
+            if task.proves_room:
+                tensors, _plain = flatten(task.state)
+                disk.prove_room(self.checkpoints, sum(tensor.nbytes for tensor in tensors.values()))
             path, size = checkpoint.save(self.checkpoints, task.window, task.seq, task.state, task.unjudged)
         except Exception as error:  # noqa: BLE001  # the thread's top: the loop waits for an end, good or bad
             self._fail(task, error)

@@ -492,6 +492,29 @@ def test_a_paused_job_is_paused_again_after_a_crash(bench: Bench) -> None:
     assert isinstance(bench.orders[-1], m.Pause)
 
 
+@pytest.mark.parametrize("until_saved", [False, True], ids=["policy", "disk"])
+def test_the_next_worker_holds_for_what_the_last_one_held_for(bench: Bench, until_saved: bool) -> None:
+    """A job that waits for its disk is not one that somebody paused: it will go on by itself."""
+    bench.running().report(m.Holding(window=3, reason="the disk is full", until_saved=until_saved))
+    bench.die()
+    bench.restart().get_ready()
+
+    pause = bench.orders[-1]
+    assert isinstance(pause, m.Pause)
+    assert (pause.reason, pause.until_saved) == ("the disk is full", until_saved)
+
+
+def test_a_hold_that_was_taken_over_is_its_operators_again(bench: Bench) -> None:
+    """Who pauses a job that waits for its disk wants the next worker to wait for them."""
+    bench.running().report(m.Holding(window=3, reason="the disk is full", until_saved=True))
+    bench.report(m.Holding(window=3, reason="asked for"))
+    bench.die()
+    bench.restart().get_ready()
+
+    assert isinstance(bench.orders[-1], m.Pause)
+    assert not bench.orders[-1].until_saved
+
+
 def test_a_resume_while_recovering_lets_the_next_worker_run(bench: Bench) -> None:
     """It is answered when the job runs, and no pause is sent any more."""
     bench.paused().die()

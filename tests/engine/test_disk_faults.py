@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -293,6 +294,67 @@ def test_an_operator_may_go_on_without(tmp_path: Path, order: m.Order) -> None:
         assert run.finish().result == "completed"
 
     assert run.said(m.Saved)[-1].window == 7
+
+
+def holding_again(small: SmallDisk, **more: Any) -> Run:
+    """The next worker of a run that held for its disk, on a disk that is still full."""
+    first = Run(small.path / "run", job={"windows": 12}, checkpoint=FEW | more)
+    first.on_report(m.Saved, lambda: first.orders.put(m.Stop(save=False)))
+    first.finish()
+    full(small)
+    again = Run(small.path / "run", job={"windows": 12}, checkpoint=FEW | more)
+    again.orders.put(m.Pause(request_id="supervisor:pause-again", reason="no room", until_saved=True))
+    return again
+
+
+def test_a_hold_is_taken_over_by_the_next_worker(tmp_path: Path) -> None:
+    """Its state is on the disk, and still it waits for room, for the same reason, and goes on by itself."""
+    with small_disk(tmp_path / "disk") as small:
+        run = holding_again(small)
+        run.on_report(m.SaveFailed, lambda: mend(small))
+
+        assert run.finish().result == "completed"
+
+    (held,) = run.said(m.Holding)
+    assert (held.window, held.reason, held.until_saved) == (run.said(m.Ready)[0].window, "no room", True)
+    assert {failed.reason for failed in run.said(m.SaveFailed)} == {Trouble.FULL}
+    assert [going.window for going in run.said(m.Going)] == [held.window]
+
+
+def test_a_stop_of_a_hold_that_was_taken_over_has_lost_nothing(tmp_path: Path) -> None:
+    """The state is the checkpoint that it came from: the job is stopped, not failed."""
+    with small_disk(tmp_path / "disk") as small:
+        run = holding_again(small)
+        run.on_report(m.SaveFailed, lambda: run.orders.put(m.Stop(request_id="asked")))
+
+        assert run.finish().result == "stopped"
+
+
+def test_a_hold_that_is_not_wanted_any_more_ends_at_once(tmp_path: Path) -> None:
+    """Where failed saves are to be skipped, nothing is waited for."""
+    with small_disk(tmp_path / "disk") as small:
+        run = holding_again(small, on_disk_error="skip")
+        run.on_report(m.Going, lambda: mend(small))
+
+        assert run.finish().result == "completed"
+
+
+def test_a_pause_ends_what_would_have_ended_by_itself(tmp_path: Path) -> None:
+    """Who pauses a run that waits for its disk finds it paused when there is room again."""
+    with small_disk(tmp_path / "disk") as small:
+        run = holding_again(small)
+        run.on_report(m.SaveFailed, lambda: run.orders.put(m.Pause(request_id="mine")))
+        run.on_report(m.Saved, lambda: run.orders.put(m.Resume(request_id="on")))
+
+        def make_room() -> None:
+            mend(small)
+            run.orders.put(m.Checkpoint(request_id="now"))
+
+        run.on_report(m.Holding, lambda: run.on_report(m.Holding, make_room))
+        assert run.finish().result == "completed"
+
+    assert [held.until_saved for held in run.said(m.Holding)] == [True, False]
+    assert [going.request_id for going in run.said(m.Going)] == ["on"]
 
 
 def test_a_job_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
