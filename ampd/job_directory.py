@@ -4,7 +4,8 @@
 the last process that has it is gone, so a killed daemon leaves nothing to clean up, and a worker that outlived its
 daemon and still saves keeps a second writer out. Pids in the file only say who is who; whether they hold the lock is
 read off /proc, because a pid alone may belong to anybody by now. A worker that nobody has written down, since its
-daemon was killed in that very moment, is known by its environment, and so is a process of its own that outlived it.
+daemon was killed in that very moment or had a full disk, is known by its environment, and so is a process of its own
+that outlived it.
 
 `--fresh` moves what is there aside, never deletes. A node that follows has a directory of its own inside that of the job, with
 a lock of its own, for its logs.
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import msgspec
 
+from ampd import failpoints
 from ampd.control.lifeline import WORKER_OF
 from ampd.errors import ConfigError, JobConflictError
 
@@ -73,10 +75,12 @@ class JobDirectory:
         return taken
 
     def note_worker(self, pid: int | None) -> None:
-        """Write down who has the lock now."""
+        """Write down who has the lock now, where the disk takes it: who holds it is found out without, too."""
         line = msgspec.json.encode(Holders(os.getpid(), pid))
-        os.pwrite(self.lock, line, 0)
-        os.ftruncate(self.lock, len(line))
+        with contextlib.suppress(OSError):
+            failpoints.reach("lock.write")
+            os.pwrite(self.lock, line, 0)
+            os.ftruncate(self.lock, len(line))
 
     def set_aside(self, now: datetime) -> Path | None:
         """Move all that earlier runs left into `old/<UTC time>/`; None where there was nothing."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ampd import failpoints
 from ampd.control.lifeline import WORKER_OF
 from ampd.errors import ConfigError, JobConflictError
 from ampd.job_directory import JobDirectory
@@ -256,6 +257,23 @@ def test_the_file_says_who_has_it(home: Path) -> None:
 
     assert (home / "lock").read_text() == f'{{"daemon":{os.getpid()},"worker":7}}'
     taken.close()
+
+
+def test_a_full_disk_takes_no_note_and_no_daemon_with_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock holds all the same, and a new daemon finds the worker by its environment."""
+    monkeypatch.setattr(failpoints, "_armed", failpoints.parse("lock.write=error:ENOSPC"))
+    taken = _take(home)
+    mark = os.environ | {WORKER_OF: str(home)}
+    worker = subprocess.Popen(["sleep", "600"], pass_fds=(taken.lock,), start_new_session=True, env=mark)
+    taken.note_worker(worker.pid)
+    taken.close()
+
+    said: list[str] = []
+    _take(home, said=said).close()
+
+    assert (home / "lock").read_bytes() == b""
+    assert f"worker {worker.pid} of a daemon that is gone still has" in said[0]
+    assert worker.wait() == -signal.SIGKILL
 
 
 def test_patience_is_over_when_the_lock_is_free(home: Path) -> None:
