@@ -114,7 +114,8 @@ def _operations() -> tuple[str, ...]:
 
 
 CAUSE = _open_set("cause", *Cause)
-RUNG = _open_set("to", "retry", Precision.BFLOAT16, Precision.FLOAT32)
+RUNG = _open_set("to", "retry", *Precision)
+"""`float16` is no rung of a ladder: it is the window that is run again after a module in it was widened."""
 STATISTIC = Label("statistic", ("least", "mean", "greatest"))
 RANK = Label("rank", ("0",), at_most=16)  # one host's worth; more ranks need a page of their own
 
@@ -171,7 +172,8 @@ LEDGER = (
     _counter("ampd_windows_quarantined_total", "Windows never applied and kept aside for inspection."),
     _counter("ampd_windows_low_precision_total", "Windows whose first attempt ran at a low precision."),
     _counter("ampd_windows_clipped_total", "Windows whose gradients were scaled down to clip.max_norm."),
-    _counter("ampd_replays_total", "Rungs of the ladder that were tried, by cause and rung.", CAUSE, RUNG),
+    _counter("ampd_replays_total", "Attempts of a window after its first: rungs of the ladder, and the same precision again after a module"
+             " was widened.", CAUSE, RUNG),
     _counter("ampd_fp32_fallbacks_total", "Windows that reached the float32 rung, once each, by cause.", CAUSE),
     _gauge("ampd_consecutive_skipped_windows", "Windows never applied since the last one that was."),
     _counter("ampd_rollbacks_total", "Times that the run went back to its last checkpoint to pass over a bad window."),

@@ -107,7 +107,8 @@ def _fallbacks() -> Section:
         bars("Causes in this period", "Fallbacks by cause, added up. ampd_fp32_fallbacks_total",
              [(f"sum by (cause) ({q.in_period('ampd_fp32_fallbacks_total')}) > 0", "{{cause}}")], "none",
              defaults={"decimals": 0}),
-        stacked("Replays by rung", "Rungs of amp.ladder that were tried, a second: a window may try several. ampd_replays_total",
+        stacked("Replays by rung", "Rungs of amp.ladder that were tried, a second: a window may try several. float16 is no rung, "
+                "but a window run again after a module in it was widened. ampd_replays_total",
                 [(q.summed(q.rate("ampd_replays_total"), "to"), "{{to}} {{instance}}")], "ops", width=6),
         stacked("Windows lost by cause", "Not finite even in float32, or nothing to fall back to: never applied. The data or the "
                 "model is at fault. ampd_windows_skipped_total, ampd_windows_quarantined_total",

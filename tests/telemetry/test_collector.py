@@ -78,6 +78,17 @@ def test_the_ledger_shows_every_count_with_its_cause() -> None:
     assert samples["ampd_replays_total", "forward", "retry"] == 1
 
 
+def test_a_window_that_ran_again_at_float16_is_shown_as_that() -> None:
+    """After a module was widened the same precision is tried once more: not on the ladder, and nothing unknown."""
+    view = views.running()
+    view.past = Counts(replays={"constant": {"float16": 2}})
+
+    samples = Page(view).samples()
+
+    assert samples["ampd_replays_total", "constant", "float16"] == 2
+    assert samples["ampd_replays_total", "constant", "other"] == 0
+
+
 def test_exactly_one_state_and_one_precision_hold() -> None:
     """One gauge for each closed value: 1 for the one that holds."""
     samples = Page(views.running(state=JobState.PAUSED)).samples()
