@@ -9,7 +9,7 @@ from typing import Any
 from grafana.preview import svg
 from grafana.preview.answers import Series
 from grafana.preview.figures import COLORS, mapped, threshold_color, written
-from grafana.preview.plots import Mark, Scale, _mark, _times
+from grafana.preview.plots import Mark, Scale, shade, time_axis
 from grafana.preview.svg import Box
 
 
@@ -66,14 +66,14 @@ def timeline(
     plot = box.within(min(150.0, 12 + max((svg.width(one.name, 9.5) for one in series), default=0)), 2, 8, 18)
     scale = Scale(plot, *span, 0, 1)
     height = plot.h / max(1, len(series))
-    parts = [_times(scale)]
+    parts = [time_axis(scale)]
     for number, one in enumerate(series):
         row = Box(plot.x, plot.y + number * height + 2, plot.w, min(height - 4, 34))
         parts.append(
             svg.text(plot.x - 6, row.y + row.h / 2 + 3, svg.cut(one.name, 9.5, 138), size=9.5, anchor="end")
         )
         parts += [_stretch(scale, row, begin, end, value, defaults) for begin, end, value in _stretches(one)]
-    return "".join(parts) + "".join(_mark(scale, mark) for mark in marks)
+    return "".join(parts) + "".join(shade(scale, mark) for mark in marks)
 
 
 def _stretches(one: Series) -> list[tuple[float, float, float]]:

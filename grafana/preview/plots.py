@@ -77,7 +77,7 @@ def timeseries(
     colors = [PALETTE[number % len(PALETTE)] for number in range(len(series))]
     parts = [
         _grid(scale, defaults["unit"]),
-        *(_mark(scale, mark) for mark in marks),
+        *(shade(scale, mark) for mark in marks),
         *_thresholds(scale, defaults),
     ]
     pencil = (
@@ -111,7 +111,7 @@ def heat(
     most = max((value for row in rows for _at, value in row.points), default=0) or 1
     height = plot.h / max(1, len(rows))
     scale = Scale(plot, *span, 0, 1)
-    parts = [_mark(scale, mark) for mark in marks]
+    parts = [shade(scale, mark) for mark in marks]
     for number, row in enumerate(rows):
         y = plot.y + plot.h - (number + 1) * height
         parts += _cells(row.points, scale, y, height, most)
@@ -126,7 +126,7 @@ def heat(
                     anchor="end",
                 )
             )
-    return "".join(parts) + _times(scale)
+    return "".join(parts) + time_axis(scale)
 
 
 def _with_below(rows: Sequence[Series]) -> list[tuple[Series, Points]]:
@@ -202,10 +202,11 @@ def _grid(scale: Scale, unit: str) -> str:
                 anchor="end",
             )
         )
-    return "".join(parts) + _times(scale)
+    return "".join(parts) + time_axis(scale)
 
 
-def _times(scale: Scale) -> str:
+def time_axis(scale: Scale) -> str:
+    """Three times below a plot: begin, middle and end."""
     parts = []
     anchors: tuple[tuple[float, svg.Anchor], ...] = ((0.0, "start"), (0.5, "middle"), (1.0, "end"))
     for share, anchor in anchors:
@@ -217,7 +218,8 @@ def _times(scale: Scale) -> str:
     return "".join(parts)
 
 
-def _mark(scale: Scale, mark: Mark) -> str:
+def shade(scale: Scale, mark: Mark) -> str:
+    """A stretch of time behind a plot; one that is too short to be seen is its edge."""
     begin, end = scale.x(mark.begin), scale.x(mark.end)
     top, bottom = scale.box.y, scale.box.y + scale.box.h
     edge = svg.line((begin, top), (begin, bottom), mark.color, dash="3 3")
