@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from typing import Any
 
 import pytest
 
+from tests.distributed.groups import run_ranks
 from tests.distributed.ranks import WINDOWS, play, scenarios
-from tests.tree import ROOT
 
 SEED = random.SystemRandom().randrange(2**31)
 NAMES = list(scenarios(SEED))
 FAULTY = ["loss on rank 1", "loss on rank 0", "gradient on rank 1", "both", "late", "random", "random, late"]
-TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +21,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two ranks under torchrun made of all scenarios."""
     print("seed", SEED)
     directory = tmp_path_factory.mktemp("ranks")
-    words = ["--nproc-per-node", "2", "-m", "tests.distributed.ranks", str(directory), str(SEED)]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [*TORCHRUN, *words],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert ran.returncode == 0, ran.stderr
+    run_ranks(2, "tests.distributed.ranks", str(directory), str(SEED))
     return [json.loads((directory / f"{rank}.json").read_text()) for rank in range(2)]
 
 

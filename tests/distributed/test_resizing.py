@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -12,27 +10,14 @@ import pytest
 
 from ampd.core import messages as m
 from ampd.engine.ranks import Alone
+from tests.distributed.groups import run_ranks
 from tests.distributed.resizing import IN_ALL, WINDOWS, train
-from tests.distributed.test_agreement import TORCHRUN
 from tests.engine import toy
-from tests.tree import ROOT
 
 
 def train_together(directory: Path, processes: int, stop_at: int) -> None:
     """A part of the epoch with ranks under torchrun."""
-    words = [
-        "--nproc-per-node",
-        str(processes),
-        "-m",
-        "tests.distributed.resizing",
-        str(directory),
-        str(stop_at),
-    ]
-    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
-    ran = subprocess.run(
-        [*TORCHRUN, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
+    run_ranks(processes, "tests.distributed.resizing", str(directory), str(stop_at))
 
 
 def taken(directory: Path) -> list[tuple[str, int, int]]:
