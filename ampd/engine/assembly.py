@@ -79,10 +79,11 @@ def equip(
     """Give a workload what it needs to be trained: the device, training mode, an optimizer, all the rest."""
     if config.amp.sync_batch_norm:
         workload.model = _with_shared_statistics(workload.model, device)
-    model = workload.model.to(device).train()
+    ranks = ranks or Alone()
+    parameters = ranks.place(workload, device)
     return outfit(
-        config, workload, device, emit, optimizer=build_optimizer(config.optim, model),
-        parameters=[p for p in model.parameters() if p.requires_grad], ledger=Ledger(), host_rng=host_rng, ranks=ranks,
+        config, workload, device, emit, optimizer=build_optimizer(config.optim, parameters),
+        parameters=parameters, ledger=Ledger(), host_rng=host_rng, ranks=ranks,
     )  # fmt: skip
 
 

@@ -27,15 +27,15 @@ from contextlib import AbstractContextManager, nullcontext
 import msgspec
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 from torch.distributed import Store  # type: ignore[attr-defined]  # it does not list its own names
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ampd.core import messages as m
-from ampd.engine.ranks import Alone, Orders, Ranks
+from ampd.engine.ranks import Alone, Moments, Orders, Ranks, T, Weights, placed, state_of
 from ampd.engine.window import MicroBatch
-from ampd.engine.workload import HasLoss
+from ampd.engine.workload import HasLoss, Workload
 from ampd.errors import WorkloadError
 
 _ORDERS: msgspec.msgpack.Decoder[list[m.Order]] = msgspec.msgpack.Decoder(list[m.Order])
@@ -43,6 +43,8 @@ _ORDERS: msgspec.msgpack.Decoder[list[m.Order]] = msgspec.msgpack.Decoder(list[m
 
 class Group:
     """One rank of several, in torch's default process group; for the loop's thread."""
+
+    is_sharded = False
 
     def __init__(self, own: Orders) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
@@ -52,6 +54,10 @@ class Group:
         self._shared = SharedOrders(self, own)
         self._averaged: DistributedDataParallel | None = None
         self._accumulates = True
+
+    def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
+        """All of it, on each rank."""
+        return placed(workload, device)
 
     def share(self, micro_batch: MicroBatch) -> tuple[MicroBatch, float]:
         """The rank's part along the first dimension; raises WorkloadError where there are too few samples."""
@@ -80,6 +86,13 @@ class Group:
         scope: AbstractContextManager[object] = self._averaged.no_sync()
         return scope
 
+    def collect(self) -> None:
+        """DDP has put them there."""
+
+    def using(self, act: Callable[[], T]) -> T:
+        """The model is whole."""
+        return act()
+
     def align(self, tensors: Callable[[], Sequence[Tensor]]) -> None:
         """As bytes, since not every backend carries every dtype."""
         for tensor in tensors():
@@ -87,17 +100,17 @@ class Group:
 
     def agree(self, figures: Tensor, losses: int) -> Tensor:
         """The one collective of an attempt; the last figure that it returns is for `hear`."""
+        count, apart = len(figures), self._apart(len(figures), losses)
         bad = ~figures.isfinite()
         sane = figures.masked_fill(bad, 0.0)
-        slots = torch.full((self.world, losses), -torch.inf, device=figures.device)
-        slots[self.rank] = sane[:losses]
+        slots = torch.full((self.world, apart), -torch.inf, device=figures.device)
+        slots[self.rank] = sane[:apart]
         called = figures.new_full((1,), float(not self._own.empty()))
-        vector = torch.cat((bad.float(), sane[losses:], slots.reshape(-1), called))
+        vector = torch.cat((bad.float(), sane[apart:], slots.reshape(-1), called))
         dist.all_reduce(vector, dist.ReduceOp.MAX)
-        count, rest = len(figures), len(figures) - losses
-        flags, others, by_rank, called = torch.split(vector, [count, rest, slots.numel(), 1])
-        means = by_rank.reshape(slots.shape).mean(0)
-        agreed = torch.cat((means, others)).masked_fill(flags.ne(0), torch.nan)
+        flags, others, by_rank, called = torch.split(vector, [count, count - apart, slots.numel(), 1])
+        combined = self._combined(by_rank.reshape(slots.shape), losses)
+        agreed = torch.cat((combined, others)).masked_fill(flags.ne(0), torch.nan)
         return torch.cat((agreed, called))
 
     def hear(self, figures: list[float]) -> list[float]:
@@ -142,6 +155,24 @@ class Group:
         carried = [_tensor_of(b"", max(lengths)) for _ in lengths]
         dist.all_gather(carried, _tensor_of(content, max(lengths)))
         return [each.numpy().tobytes()[:length] for each, length in zip(carried, lengths, strict=True)]
+
+    def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
+        """As they are on rank 0; all ranks have the same."""
+        return state_of(model, optimizer)
+
+    def to_load(
+        self, weights: Weights, moments: Moments, model: nn.Module, optimizer: optim.Optimizer
+    ) -> tuple[Weights, Moments]:
+        """All of it, on each rank."""
+        return weights, moments
+
+    def _apart(self, count: int, losses: int) -> int:
+        """How many of `count` figures, from the first, each rank has in slots of its own."""
+        return losses
+
+    def _combined(self, by_rank: Tensor, losses: int) -> Tensor:
+        """One figure of those that the ranks have apart, (ranks, figures)."""
+        return by_rank.mean(0)
 
 
 class SharedOrders:

@@ -37,6 +37,7 @@ class Execute:
             with self.ranks.accumulating():
                 losses = [self._run_share(attempt, micro_batch) for micro_batch in before]
         losses.append(self._run_share(attempt, last))
+        self.ranks.collect()
         return Outcome(
             attempt=attempt, losses=torch.stack(losses) if len(losses) > 1 else losses[0].reshape(1)
         )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn, optim
 
 from ampd.core.config import OptimSection
 
 
-def build_optimizer(section: OptimSection, model: nn.Module) -> optim.Optimizer:
-    """AdamW or SGD over the model's trainable parameters, in two groups: matrices decay, vectors and scalars do not.
+def build_optimizer(section: OptimSection, parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+    """AdamW or SGD over those that are trainable, in two groups: matrices decay, vectors and scalars do not.
 
     The groups say which they are (`decays`), since a live weight decay of 0 must not make them alike for good.
     """
-    trainable = [p for p in model.parameters() if p.requires_grad]
+    trainable = [p for p in parameters if p.requires_grad]
     groups = [
         {
             "params": [p for p in trainable if p.ndim >= 2],

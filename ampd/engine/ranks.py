@@ -7,15 +7,21 @@ find: a collective that one of them skips is a hang.
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor, nn, optim
 
 from ampd.core import messages as m
 from ampd.engine.window import MicroBatch
-from ampd.engine.workload import HasLoss
+from ampd.engine.workload import HasLoss, Workload
+
+T = TypeVar("T")
+Weights = Mapping[str, Any]
+Moments = Mapping[int, Mapping[str, Any]]
+"""An optimizer's state, by the number of the parameter in its groups."""
 
 
 class Orders(Protocol):
@@ -35,6 +41,12 @@ class Ranks(Protocol):
 
     rank: int
     world: int
+    is_sharded: bool
+    """No rank has the whole model: a pass that an error cut short cannot be made again."""
+
+    def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
+        """Put the model on the device, in training mode; returns what this rank trains of it."""
+        ...
 
     def share(self, micro_batch: MicroBatch) -> tuple[MicroBatch, float]:
         """This rank's part of a micro-batch, and how much its mean loss counts in the mean over ranks."""
@@ -46,6 +58,14 @@ class Ranks(Protocol):
 
     def accumulating(self) -> AbstractContextManager[object]:
         """The scope of passes whose gradients stay here until a later pass sends all of them."""
+        ...
+
+    def collect(self) -> None:
+        """Put the gradients of a window where those of `place` have theirs, after the last pass."""
+        ...
+
+    def using(self, act: Callable[[], T]) -> T:
+        """Do what runs the model outside of its loss."""
         ...
 
     def align(self, tensors: Callable[[], Sequence[Tensor]]) -> None:
@@ -84,15 +104,30 @@ class Ranks(Protocol):
         """What every rank gives, by rank."""
         ...
 
+    def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
+        """The state of both as rank 0 is to save it."""
+        ...
+
+    def to_load(
+        self, weights: Weights, moments: Moments, model: nn.Module, optimizer: optim.Optimizer
+    ) -> tuple[Weights, Moments]:
+        """What this rank loads of a saved state."""
+        ...
+
 
 class Alone:
     """The one process of a job."""
 
     rank = 0
     world = 1
+    is_sharded = False
 
     def __init__(self, orders: Orders | None = None) -> None:
         self._orders: Orders = queue.SimpleQueue() if orders is None else orders
+
+    def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
+        """All of it."""
+        return placed(workload, device)
 
     def share(self, micro_batch: MicroBatch) -> tuple[MicroBatch, float]:
         """All of it."""
@@ -105,6 +140,13 @@ class Alone:
     def accumulating(self) -> AbstractContextManager[object]:
         """Nothing to hold back."""
         return nullcontext()
+
+    def collect(self) -> None:
+        """They are there."""
+
+    def using(self, act: Callable[[], T]) -> T:
+        """The model is whole."""
+        return act()
 
     def align(self, tensors: Callable[[], Sequence[Tensor]]) -> None:
         """They are."""
@@ -139,3 +181,24 @@ class Alone:
     def gather(self, content: bytes) -> list[bytes]:
         """From nobody else."""
         return [content]
+
+    def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
+        """As they are."""
+        return state_of(model, optimizer)
+
+    def to_load(
+        self, weights: Weights, moments: Moments, model: nn.Module, optimizer: optim.Optimizer
+    ) -> tuple[Weights, Moments]:
+        """All of it."""
+        return weights, moments
+
+
+def placed(workload: Workload, device: torch.device) -> list[nn.Parameter]:
+    """The whole model on the device, in training mode; returns its trainable parameters."""
+    model = workload.model.to(device).train()
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def state_of(model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
+    """The state of a whole model and of its optimizer, shared with them."""
+    return model.state_dict(), optimizer.state_dict()["state"]

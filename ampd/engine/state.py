@@ -11,7 +11,7 @@ was seeded with at its start. So no sample is lost or repeated, but dropout mask
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,14 +29,14 @@ def capture(parts: Parts) -> dict[str, Any]:
     """The state of all parts, empty on ranks other than 0; syncs with the device, and with the other ranks."""
     own = _own(parts)
     peers = parts.ranks.gather(_packed(own))[1:] if parts.ranks.world > 1 else []
+    weights, moments = parts.ranks.to_save(parts.model, parts.optimizer)
     if parts.ranks.rank:
         return {}
-    optimizer = parts.optimizer.state_dict()
     tree: dict[str, Any] = _on_host(
         {
-            "model": parts.model.state_dict(),
+            "model": weights,
             "buffers": dict(parts.model.named_buffers()),
-            "optimizer": {"state": optimizer["state"], "groups": optimizer["param_groups"]},
+            "optimizer": {"state": moments, "groups": parts.optimizer.state_dict()["param_groups"]},
             "stages": {
                 name: stage.state_dict() for name, _slot, stage in parts.stages if isinstance(stage, Stateful)
             },
@@ -52,11 +52,13 @@ def capture(parts: Parts) -> dict[str, Any]:
 def restore(parts: Parts, saved: Mapping[str, Any]) -> None:
     """Put all parts back into a captured state; the generators last, since loading may draw from them."""
     own = _own_of(parts, saved)
-    parts.model.load_state_dict(saved["model"])
+    entries = {int(number): entry for number, entry in saved["optimizer"]["state"].items()}
+    weights, moments = parts.ranks.to_load(saved["model"], entries, parts.model, parts.optimizer)
+    parts.model.load_state_dict(weights)
     buffers = dict(parts.model.named_buffers())
     for name, value in saved["buffers"].items():
         buffers[name].copy_(value)
-    parts.optimizer.load_state_dict(_optimizer_state(saved["optimizer"]))
+    parts.optimizer.load_state_dict({"state": moments, "param_groups": _groups(saved["optimizer"]["groups"])})
     for name, _slot, stage in parts.stages:
         if isinstance(stage, Stateful):
             stage.load_state_dict(saved["stages"][name])
@@ -106,10 +108,9 @@ def _on_host(node: Any) -> Any:
     return node
 
 
-def _optimizer_state(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """torch's own form of an optimizer's state: integer keys, tuples where it had tuples."""
-    groups = [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in saved["groups"]]
-    return {"state": {int(index): entry for index, entry in saved["state"].items()}, "param_groups": groups}
+def _groups(saved: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """An optimizer's groups in torch's own form: tuples where it had tuples."""
+    return [{k: tuple(v) if k == "betas" else v for k, v in group.items()} for group in saved]
 
 
 def _load_ledger(ledger: Ledger, saved: Mapping[str, Any]) -> None:

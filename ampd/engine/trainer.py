@@ -175,7 +175,7 @@ class Trainer:
         self.parts.model.eval()
         try:
             with torch.no_grad(), forward_context(self.precision, self.parts.device.type)():
-                return workload.evaluate()
+                return self.parts.ranks.using(workload.evaluate)
         finally:
             self.parts.model.train()
             self.parts.rewind.set_generators(generators)

@@ -41,7 +41,7 @@ class ByHand:
         self.losses: list[float] = []
         self._workload = workload
         self._batches = micro_batches(workload)
-        self._optimizer = build_optimizer(config.optim, workload.model)
+        self._optimizer = build_optimizer(config.optim, workload.model.parameters())
         self._dtype = TORCH_DTYPE[config.amp.dtype]
         self._scaler = torch.amp.GradScaler("cpu", enabled=config.amp.dtype == "float16")
         self._max_norm = max_norm_of(config)
@@ -76,7 +76,7 @@ class Fabric:
         self._fabric = fabric.Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")
         self._workload = workload
         self._batches = micro_batches(workload)
-        optimizer = build_optimizer(config.optim, workload.model)
+        optimizer = build_optimizer(config.optim, workload.model.parameters())
         workload.model, self._optimizer = self._fabric.setup(workload.model, optimizer)
         self._max_norm = max_norm_of(config)
         workload.model.train()
@@ -101,7 +101,7 @@ class Accelerate:
         self._accelerator = accelerate.Accelerator(cpu=True, mixed_precision="bf16")
         self._workload = workload
         self._batches = micro_batches(workload)
-        optimizer = build_optimizer(config.optim, workload.model)
+        optimizer = build_optimizer(config.optim, workload.model.parameters())
         workload.model, self._optimizer = self._accelerator.prepare(workload.model, optimizer)
         self._max_norm = max_norm_of(config)
         workload.model.train()

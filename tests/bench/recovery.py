@@ -111,7 +111,7 @@ def ampd(job: Job, config: JobConfig) -> Callable[[Window], None]:
 
 def stock(job: Job, config: JobConfig) -> Callable[[Window], None]:
     """The loop of torch's AMP recipe: a skipped step is nobody's business."""
-    optimizer, scaler = build_optimizer(config.optim, job.model), torch.amp.GradScaler("cpu")
+    optimizer, scaler = build_optimizer(config.optim, job.model.parameters()), torch.amp.GradScaler("cpu")
 
     def step(window: Window) -> None:
         optimizer.zero_grad()

@@ -16,7 +16,7 @@ from tests.engine import toy
 def built(model: nn.Module | None = None, **section: Any) -> tuple[optim.Optimizer, OptimSection]:
     """The optimizer of a section of the job file, and the section."""
     chosen = toy.config(optim=section).optim
-    return build_optimizer(chosen, model or toy.Toy().model), chosen
+    return build_optimizer(chosen, (model or toy.Toy().model).parameters()), chosen
 
 
 def decays(optimizer: optim.Optimizer) -> dict[int, float]:

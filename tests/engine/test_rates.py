@@ -20,7 +20,7 @@ def optimizer(lr: float | torch.Tensor = 0.5) -> optim.Optimizer:
 
 def test_a_schedule_writes_rate_and_decay() -> None:
     """The daemon's optimizer has no other source of them; vectors never decay."""
-    rates, subject = Schedule(total_windows=10), build_optimizer(SECTION, nn.Linear(2, 2))
+    rates, subject = Schedule(total_windows=10), build_optimizer(SECTION, nn.Linear(2, 2).parameters())
 
     rates.put(subject, rates.after(0, SECTION), SECTION)
 

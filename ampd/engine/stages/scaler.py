@@ -56,9 +56,11 @@ class Scaler:
         norm = total_norm(gradients)
         vanished = self._vanished(attempt.precision, gradients)
         figures = torch.cat(
-            (outcome.losses, norm.reshape(1), self.scale.value, self._rewind.strays(), *vanished)
+            (outcome.losses, norm.reshape(1), *vanished, self.scale.value, self._rewind.strays())
         )
-        figures = self._ranks.agree(figures, outcome.losses.numel())
+        losses = outcome.losses.numel()
+        figures = self._ranks.agree(figures, losses)
+        norm = figures[losses]  # of all ranks' gradients together
         if attempt.is_deferred:
             judged = self._defer(outcome, norm, figures)
         else:
@@ -79,7 +81,8 @@ class Scaler:
         if precision is not Precision.FLOAT16 or self.scales(precision) or not gradients:
             return ()
         zeros = torch.stack([(gradient == 0).sum() for gradient in gradients]).sum()
-        return ((zeros / sum(gradient.numel() for gradient in gradients)).reshape(1),)
+        count = sum(gradient.numel() for gradient in gradients)
+        return ((zeros / max(count, 1)).reshape(1),)
 
     def configure(self, config: JobConfig) -> None:
         """Take over the factors; a floor or ceiling that moved holds at once."""
@@ -108,9 +111,9 @@ class Scaler:
 
 
 def judge(outcome: Outcome, grad_norm: Tensor | None, figures: list[float], *, scaled: bool) -> Outcome:
-    """The verdict from figures on the host: losses, norm, scale, strays, and the share of zeros where it was taken."""
+    """The verdict from figures on the host: losses, norm, the share of zeros where it was taken, scale, strays."""
     count = outcome.losses.numel()
-    losses, (norm, scale, strays, *zeros) = figures[:count], figures[count:]
+    losses, (norm, *zeros, scale, strays) = figures[:count], figures[count:]
     is_finite = math.isfinite(norm) and strays == 0 and all(map(math.isfinite, losses))
     return replace(
         outcome,
