@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ampd.engine.pipeline import Configurable, Proceed, Stage, Stateful
     from ampd.engine.stages.context import StageContext
     from ampd.engine.window import Attempt, MicroBatch, Outcome, Verdict, Window
-    from ampd.engine.workload import Capturing, Evaluating, Randomised, Workload, WorkloadContext
+    from ampd.engine.workload import Capturing, Evaluating, Randomised, Sharding, Workload, WorkloadContext
 
 _NEEDS_TORCH = {
     "Attempt": "ampd.engine.window",
@@ -31,6 +31,7 @@ _NEEDS_TORCH = {
     "Outcome": "ampd.engine.window",
     "Proceed": "ampd.engine.pipeline",
     "Randomised": "ampd.engine.workload",
+    "Sharding": "ampd.engine.workload",
     "Stage": "ampd.engine.pipeline",
     "StageContext": "ampd.engine.stages.context",
     "Stateful": "ampd.engine.pipeline",
@@ -42,7 +43,7 @@ _NEEDS_TORCH = {
 
 __all__ = [
     "Attempt", "Capturing", "Cause", "ConfigError", "Configurable", "DataOrder", "Evaluating", "JobConfig", "MicroBatch",
-    "NoOptions", "Outcome", "PluginError", "Precision", "Proceed", "Randomised", "Slot", "Stage", "StageContext", "StageSpec", "Stateful",
+    "NoOptions", "Outcome", "PluginError", "Precision", "Proceed", "Randomised", "Sharding", "Slot", "Stage", "StageContext", "StageSpec", "Stateful",
     "Verdict", "Window", "Workload", "WorkloadContext", "WorkloadError", "WorkloadSpec",
 ]  # fmt: skip
 

@@ -196,6 +196,11 @@ def _check_processes(config: JobConfig) -> None:
             "amp.enable_distributed_accumulation = false needs more than one process, and a job has one",
             field="amp.enable_distributed_accumulation", hint="leave it out, or set distributed.processes",
         )  # fmt: skip
+    if not section.is_group and section.strategy == "fsdp2":
+        raise ConfigError(
+            'distributed.strategy = "fsdp2" needs more than one process to share the weights, and the job has one',
+            field="distributed.strategy", hint="leave it out: one process holds them all; or set distributed.processes",
+        )  # fmt: skip
     if section.processes != "auto" and config.batch.size < section.processes * section.nodes:
         on_nodes = f" on each of {section.nodes} nodes" if section.nodes > 1 else ""
         raise ConfigError(

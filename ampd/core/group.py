@@ -45,6 +45,10 @@ class DistributedSection(Section, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    strategy: Annotated[
+        Literal["ddp", "fsdp2"],
+        fixed("ddp: each process has all weights. fsdp2: each keeps and updates its rows of every weight."),
+    ] = "ddp"
 
     @property
     def is_group(self) -> bool:

@@ -11,8 +11,9 @@ import torch
 
 from ampd.core import messages as m
 from ampd.core.config import JobConfig
+from ampd.core.group import DistributedSection
 from ampd.core.phase import Phase
-from ampd.engine import checkpoint, distributed
+from ampd.engine import checkpoint, distributed, registry
 from ampd.engine.assembly import Parts, assemble
 from ampd.engine.boundary import Boundary
 from ampd.engine.device import cap_memory, capability_of, choose_device, prepare_process
@@ -28,6 +29,7 @@ from ampd.engine.writer import CHECKPOINTS, Files, QuarantineTask, Writer
 
 Report = Callable[[m.Report], None]
 Declare = Callable[[Phase], None]
+_SHARDS = "ampd.engine.sharded:Shards"  # a third of torch's own time to load, which other jobs need not wait
 _STARTS = msgspec.msgpack.Decoder(m.Start)
 
 
@@ -52,11 +54,24 @@ def prepare(
     if start.leader is not None:
         report(m.Joined(first_rank=ranks.rank, world=ranks.world, leader=start.leader))
         require_shared(Path(start.directory), ranks)
+    ranks = under_strategy(ranks, start.config.distributed, orders, report)
     prepare_process(start.config.device)
     device = choose_device(start.config.device)
     cap_memory(start.config.amp, device)
     parts = assemble(start.config, device, report, ranks)
     return make_loop(start, parts, ranks.orders(), report, declare)
+
+
+def under_strategy(ranks: Ranks, section: DistributedSection, orders: Orders, report: Report) -> Ranks:
+    """The ranks as they share the weights, where they do."""
+    if section.strategy == "ddp":
+        return ranks
+    if ranks.world == 1:
+        message = 'distributed.strategy = "fsdp2" has nothing to share: processes = "auto" gave one process'
+        report(m.Warned(topic="distributed", message=message))
+        return ranks
+    shards: Ranks = registry.load(_SHARDS)(orders)
+    return shards
 
 
 def make_loop(
@@ -166,5 +181,5 @@ def _ready(trainer: Trainer, boundary: Boundary, window: int, *, resumed: bool) 
         window=window, total_windows=trainer.total_windows, resumed=resumed, revision=boundary.live.revision,
         windows_per_epoch=trainer.parts.workload.windows_per_epoch, config=trainer.config,
         capability=trainer.capability, choice=trainer.choice,
-        parameters=sum(p.numel() for p in trainer.parts.parameters), torch_version=str(torch.__version__),
+        parameters=sum(p.numel() for p in trainer.parts.model.parameters() if p.requires_grad), torch_version=str(torch.__version__),
     )  # fmt: skip

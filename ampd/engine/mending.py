@@ -20,8 +20,9 @@ from torch import nn
 from ampd.core.ledger import Cause
 from ampd.core.messages import Report, Split, Widened
 from ampd.core.precision import Precision
-from ampd.engine.overrides import Overrides
+from ampd.engine.overrides import Override, Overrides
 from ampd.engine.window import Attempt
+from ampd.errors import WorkloadError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,11 @@ class Mending:
         emit: Callable[[Report], None],
         *,
         has_peers: bool = False,
+        is_sharded: bool = False,
     ) -> None:
         self.split = 1
         self._has_peers = has_peers
+        self._is_sharded = is_sharded
         self._overrides = Overrides(model, device.type)
         self._device = device
         self._emit = emit
@@ -66,6 +69,8 @@ class Mending:
         override = self._overrides.learn(error)
         if override is None:
             raise error
+        if self._is_sharded:
+            raise _beyond_mending(override)
         self._emit(Widened(window=attempt.window.number, module=override.module, location=override.location))
         return Mended(self.prepared(attempt), Cause.CONSTANT)
 
@@ -89,6 +94,14 @@ class Mending:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return replace(attempt, split=self.split)
+
+
+def _beyond_mending(override: Override) -> WorkloadError:
+    """What a rank of a sharded model says, whose gathered weights a forward that was cut short leaves behind."""
+    return WorkloadError(
+        f"a constant in {override.module} ({override.location}) does not fit float16; under fsdp2 a pass that was cut short "
+        'cannot be made again with the module in float32: use amp.dtype = "bfloat16", a smaller constant, or strategy = "ddp"'
+    )
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

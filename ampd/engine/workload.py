@@ -6,7 +6,7 @@ The optimizer, the schedule and the data order are the daemon's. `loss` draws ra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -73,6 +73,15 @@ class Randomised(Protocol):
     """A workload whose loss draws from torch generators of its own; they are rewound and saved with the rest."""
 
     generators: Mapping[str, torch.Generator]
+
+
+@runtime_checkable
+class Sharding(Protocol):
+    """A workload that says which modules fsdp2 gathers one at a time; else they are found, see `engine.sharded`."""
+
+    def shards(self) -> Iterable[nn.Module]:
+        """Modules that run through their forward and lie apart; what is in none is gathered for the whole window."""
+        ...
 
 
 @runtime_checkable

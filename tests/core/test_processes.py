@@ -31,10 +31,21 @@ def test_any_other_number_is_refused_by_name(processes: object) -> None:
 
 def test_what_is_not_built_is_no_key() -> None:
     """A key that would do nothing is refused as any unknown one."""
-    with pytest.raises(ConfigError, match="strategy"):
+    with pytest.raises(ConfigError, match="backend"):
         change.read_job(
-            '[job]\nname="a"\ndirectory="a"\nwindows=1\n[workload]\nname="w"\n[distributed]\nstrategy="fsdp2"'
+            '[job]\nname="a"\ndirectory="a"\nwindows=1\n[workload]\nname="w"\n[distributed]\nbackend="gloo"'
         )
+
+
+def test_weights_are_shared_by_several() -> None:
+    """One process has nobody to share weights with; how they are shared is fixed while the job runs."""
+    with pytest.raises(ConfigError, match="needs more than one process to share the weights") as caught:
+        job_config(distributed__strategy="fsdp2")
+    assert caught.value.field == "distributed.strategy"
+
+    config = job_config(distributed__processes=2, distributed__strategy="fsdp2")
+    with pytest.raises(ConfigError, match="fixed while the job runs"):
+        change.change(config, {"distributed.strategy": "ddp"})
 
 
 @pytest.mark.parametrize(

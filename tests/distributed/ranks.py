@@ -106,7 +106,7 @@ def play(scenario: Scenario, ranks: Ranks | None = None) -> dict[str, Any]:
     records = []
     for number in range(WINDOWS):
         here = scenario.faults.get(number, {})
-        fault = here.get(ranks.rank) if ranks is not None else _worst(here)
+        fault = here.get(ranks.rank) if ranks is not None else worst(here)
         if fault is not None:
             subject.injector.arm(fault, 1)
         records += subject.step(toy.window(number, subject.parts.workload))
@@ -119,7 +119,7 @@ def play(scenario: Scenario, ranks: Ranks | None = None) -> dict[str, Any]:
     }
 
 
-def _worst(faults: Mapping[int, Fault]) -> Fault | None:
+def worst(faults: Mapping[int, Fault]) -> Fault | None:
     """What becomes of a window with all of these faults: one that float32 does not mend decides."""
     lasting = (fault for fault in faults.values() if fault != "overflow")
     return next(lasting, next(iter(faults.values()), None))

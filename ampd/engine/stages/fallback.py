@@ -171,5 +171,11 @@ def build(options: NoOptions, context: StageContext) -> Fallback:
     return Fallback(
         context.config,
         context.rewind,
-        Mending(context.model, context.device, context.emit, has_peers=context.ranks.world > 1),
+        Mending(
+            context.model,
+            context.device,
+            context.emit,
+            has_peers=context.ranks.world > 1,
+            is_sharded=context.ranks.is_sharded,
+        ),
     )

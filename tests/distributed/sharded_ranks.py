@@ -1,0 +1,201 @@
+"""One rank of a group that shares its weights: runs a list of scenarios under FSDP2 and writes down what became of them.
+
+    python -m torch.distributed.run ... -m tests.distributed.sharded_ranks DIRECTORY SEED
+
+As `ranks`, on a model with blocks that are gathered one at a time, with buffers, and with rows that do not divide evenly.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ampd.core.ledger import WindowRecord
+from ampd.core.messages import Fault
+from ampd.engine import checkpoint, distributed
+from ampd.engine.assembly import equip
+from ampd.engine.device import capability_of
+from ampd.engine.ranks import Alone, Ranks
+from ampd.engine.sharded import Shards
+from ampd.engine.trainer import Trainer
+from ampd.engine.window import MicroBatch
+from tests.distributed import ranks
+from tests.distributed.ranks import WINDOWS, Scenario, round_trip, worst
+from tests.engine import toy
+
+
+class Block(nn.Module):
+    """A residual layer with a buffer that every pass of training changes."""
+
+    passes: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(width, width)
+        self.register_buffer("passes", torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x and what is learned of it."""
+        if self.training:
+            self.passes += 1
+        return x + torch.tanh(self.inner(x))
+
+
+class Layers(nn.Module):
+    """A model of two blocks; 7 and 3 rows can be divided evenly neither by 2 nor by 4."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen = nn.Linear(8, 7)
+        self.blocks = nn.ModuleList(Block(7) for _ in range(2))
+        self.narrow = nn.Linear(7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Three figures of each sample."""
+        x = self.widen(x)
+        for block in self.blocks:
+            x = block(x)
+        out: Tensor = self.narrow(x)
+        return out
+
+
+class Learning:
+    """Regression on `Layers`, without anything that depends on how many processes share a batch."""
+
+    windows_per_epoch = 8
+
+    def __init__(self, scenario: Scenario) -> None:
+        torch.manual_seed(1)
+        self.model: nn.Module = Layers()
+        self._scenario = scenario
+
+    def windows(self, epoch: int, start: int) -> Iterator[tuple[MicroBatch, ...]]:
+        """Windows that are a pure function of epoch and position."""
+        for position in range(start, self.windows_per_epoch):
+            generator = torch.Generator().manual_seed(1000 * epoch + position)
+            yield tuple(self._micro_batch(generator) for _ in range(self._scenario.micro_batches))
+
+    def loss(self, micro_batch: MicroBatch) -> Tensor:
+        """Mean squared error."""
+        return nn.functional.mse_loss(self.model(micro_batch.tensors["x"]), micro_batch.tensors["y"])
+
+    def evaluate(self) -> dict[str, float]:
+        """The loss on the first window of epoch 99, with a weight used beside the model's forward."""
+        model = self.model
+        assert isinstance(model, Layers)
+        micro_batch = next(self.windows(99, 0))[0]
+        return {"loss": float(self.loss(micro_batch)), "bias": float(model.widen.bias.sum())}
+
+    def _micro_batch(self, generator: torch.Generator) -> MicroBatch:
+        x = torch.randn(self._scenario.samples, 8, generator=generator)
+        return MicroBatch(tensors={"x": x, "y": x[:, :3].cumsum(1)}, samples=len(x))
+
+
+def scenarios(seed: int) -> dict[str, Scenario]:
+    """Some of `ranks`, and one in which every window overflows on one rank or the other."""
+    known = ranks.scenarios(seed)
+    chosen = ("plain", "uneven", "every backward", "loss on rank 1", "both", "late", "random, late")
+    always: dict[int, dict[int, Fault]] = {window: {window % 2: "overflow"} for window in range(WINDOWS)}
+    half = known["loss on rank 1"].sections
+    return {name: known[name] for name in chosen} | {"always": Scenario(faults=always, sections=half)}
+
+
+def trainer_of(scenario: Scenario, group: Ranks) -> Trainer:
+    """A trainer of a scenario."""
+    shared = {"processes": 2, "strategy": "fsdp2"}
+    config = toy.config(**scenario.sections, distributed=shared, batch={"size": scenario.samples})
+    parts = equip(config, Learning(scenario), toy.CPU, lambda _report: None, ranks=group)
+    return Trainer(config, parts, capability_of(toy.CPU), WINDOWS)
+
+
+def train(subject: Trainer, scenario: Scenario, group: Ranks | None, windows: range) -> list[WindowRecord]:
+    """Some windows of a scenario; alone, a fault on any rank is a fault."""
+    records = []
+    for number in windows:
+        here = scenario.faults.get(number, {})
+        fault = worst(here) if group is None else here.get(group.rank)
+        if fault is not None:
+            subject.injector.arm(fault, 1)
+        records += subject.step(toy.window(number, subject.parts.workload))
+    return records + subject.drain()
+
+
+def play(scenario: Scenario, group: Ranks | None = None) -> dict[str, Any]:
+    """Run a scenario and evaluate; what this rank saw, and the whole state where it is the one to save it."""
+    subject = trainer_of(scenario, group or Alone())
+    records = train(subject, scenario, group, range(WINDOWS))
+    evaluated = dict(subject.evaluate())
+    state = subject.state_dict()
+    return {
+        "evaluated": evaluated,
+        "weights": {name: round_trip(tensor) for name, tensor in state.get("model", {}).items()},
+        "records": [msgspec.to_builtins(record) for record in records],
+        "ledger": msgspec.to_builtins(subject.ledger.job),
+    }
+
+
+class Collectives(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's
+    """Counts torch's collectives by name."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Passes everything on."""
+        self.counts.update([func.__name__] if func.namespace == "c10d" else [])
+        return func(*args, **(kwargs or {}))
+
+
+def collectives(group: Ranks) -> dict[str, int]:
+    """How often each kind of collective ran in a calm window of two micro-batches, with four sharded parts."""
+    scenario = Scenario(micro_batches=2, sections={"amp": {"dtype": "float32"}})
+    subject = trainer_of(scenario, group)
+    train(subject, scenario, group, range(1))
+    with Collectives() as seen:
+        train(subject, scenario, group, range(1, 2))
+    return dict(seen.counts)
+
+
+def resumed(group: Ranks, root: Path) -> dict[str, Any]:
+    """The weights after all windows, half of them trained before a checkpoint, the others after it by a new trainer."""
+    scenario = Scenario(sections={"amp": {"dtype": "float32"}})
+    before = trainer_of(scenario, group)
+    train(before, scenario, group, range(WINDOWS // 2))
+    state = before.state_dict()
+    if group.rank == 0:
+        checkpoint.save(root, WINDOWS // 2, 0, state)
+    group.all(True)
+    (path,) = checkpoint.listed(root)
+    after = trainer_of(scenario, Shards(toy.orders()))
+    after.load_state_dict(checkpoint.load(path, checkpoint.verify(path)))
+    train(after, scenario, group, range(WINDOWS // 2, WINDOWS))
+    return {name: round_trip(tensor) for name, tensor in after.state_dict().get("model", {}).items()}
+
+
+def main(words: Sequence[str]) -> None:
+    """Play all scenarios in this rank, and write down what came of them."""
+    group = distributed.join(toy.orders())
+    played = {
+        name: play(scenario, Shards(toy.orders())) for name, scenario in scenarios(int(words[1])).items()
+    }
+    told = {
+        "played": played,
+        "resumed": resumed(Shards(toy.orders()), Path(words[0]) / "checkpoints"),
+        "collectives": collectives(Shards(toy.orders())),
+    }
+    (Path(words[0]) / f"{group.rank}.json").write_text(json.dumps(told))
+    distributed.leave()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

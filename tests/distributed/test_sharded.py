@@ -1,0 +1,119 @@
+"""FSDP2 on two ranks: what a group that shares its weights makes of a window is what one process makes of it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+from typing import Any
+
+import pytest
+
+from tests.distributed.groups import run_ranks
+from tests.distributed.ranks import WINDOWS
+from tests.distributed.sharded_ranks import play, scenarios
+
+SEED = random.SystemRandom().randrange(2**31)
+NAMES = list(scenarios(SEED))
+CALM = ["plain", "uneven", "every backward"]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What each of two ranks under torchrun made of all scenarios."""
+    print("seed", SEED)
+    directory = tmp_path_factory.mktemp("shards")
+    run_ranks(2, "tests.distributed.sharded_ranks", str(directory), str(SEED))
+    return [json.loads((directory / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def both(told: list[dict[str, Any]], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the two ranks made of a scenario."""
+    first, second = (rank["played"][name] for rank in told)
+    return first, second
+
+
+@functools.cache
+def alone(name: str) -> dict[str, Any]:
+    """What one process makes of a scenario."""
+    return play(scenarios(SEED)[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ranks_record_the_same(told: list[dict[str, Any]], name: str) -> None:
+    """Verdicts, causes, losses and the norm over all rows are the same numbers on both ranks, to the bit."""
+    first, second = both(told, name)
+
+    assert json.dumps(first["records"]) == json.dumps(second["records"])
+    assert first["ledger"] == second["ledger"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ranks_evaluate_the_same_whole_model(told: list[dict[str, Any]], name: str) -> None:
+    """An evaluation sees gathered weights, also those that it uses outside of the model's own forward."""
+    first, second = both(told, name)
+
+    assert first["evaluated"] == second["evaluated"]
+    assert first["evaluated"]["bias"] == pytest.approx(sum(first["weights"]["widen.bias"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shared_weights_end_as_those_of_one_process(told: list[dict[str, Any]], name: str) -> None:
+    """The weights are those of one process, up to the order of sums; in float16, up to what rounding makes of it."""
+    one = alone(name)["weights"]
+    tolerance = 1e-6 if name in CALM else 5e-3
+
+    for weight, numbers in both(told, name)[0]["weights"].items():
+        assert numbers == pytest.approx(one[weight], rel=1e-3, abs=tolerance), weight
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_norm_is_that_of_all_rows(told: list[dict[str, Any]], name: str) -> None:
+    """Loss and gradient norm of every window are those of one process, though a rank has half of the gradients."""
+    one = alone(name)["records"]
+
+    for ours, theirs in zip(both(told, name)[1]["records"], one, strict=True):
+        figures = (ours["loss"], ours["grad_norm"])
+        assert figures == pytest.approx((theirs["loss"], theirs["grad_norm"]), rel=1e-2, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_window_is_applied_once_or_skipped(told: list[dict[str, Any]], name: str) -> None:
+    """The ledger is exact, and that of one process: each window is entered once, with one end."""
+    ours, one = both(told, name)[0], alone(name)["ledger"]
+
+    assert [record["window"] for record in ours["records"]] == list(range(WINDOWS))
+    assert ours["ledger"]["applied"] + sum(ours["ledger"]["skipped"].values()) == WINDOWS
+    assert ours["ledger"]["applied"] == one["applied"]
+
+
+def test_a_fault_on_one_rank_is_replayed_by_both(told: list[dict[str, Any]]) -> None:
+    """A loss that overflows on rank 1 alone makes rank 0 replay the window too, for the same cause."""
+    record = both(told, "loss on rank 1")[0]["records"][3]
+
+    assert (record["replays"], record["skipped"]) == ([["forward", "float32"]], None)
+
+
+def test_windows_that_fall_back_end_as_in_float32_from_the_start(told: list[dict[str, Any]]) -> None:
+    """Every window overflows in float16 on one rank, and the weights are to the bit those of a float32 run."""
+    always, plain = both(told, "always")[0], both(told, "plain")[0]
+
+    assert always["ledger"]["fp32_fallbacks"] == {"forward": WINDOWS}
+    assert always["weights"] == plain["weights"]
+
+
+def test_a_window_takes_one_collective_beside_those_of_torch(told: list[dict[str, Any]]) -> None:
+    """Two micro-batches, two blocks and a root: gathered forward and backward, scattered once, agreed on once."""
+    gathered = 2 * (3 + 2)  # the root stays gathered between forward and backward
+
+    assert told[0]["collectives"] == told[1]["collectives"] == {
+        "broadcast_.default": 1,  # the buffers of rank 0
+        "_allgather_base_.default": gathered,
+        "_reduce_scatter_base_.default": 3,
+        "allreduce_.default": 1,
+    }  # fmt: skip
+
+
+def test_a_resumed_run_ends_bit_identical(told: list[dict[str, Any]]) -> None:
+    """Half of the windows before a checkpoint and half after it give the weights of a run that never stopped."""
+    assert told[0]["resumed"] == both(told, "plain")[0]["weights"]
