@@ -145,7 +145,13 @@ class RestartSection(Section, frozen=True, kw_only=True):
         int, fixed("Crashes in a row without a new checkpoint before the job has failed.", ge=0)
     ] = 3
     backoff_seconds: Annotated[
-        float, fixed("Wait before the first restart; doubles with each.", unit="seconds", ge=0, le=3600)
+        float,
+        fixed(
+            "Wait before the first restart; doubles with each, up to five minutes.",
+            unit="seconds",
+            ge=0,
+            le=3600,
+        ),
     ] = 1.0
     save_budget_seconds: Annotated[
         float, fixed("Time that a stopping worker has for its last checkpoint.", unit="seconds", gt=0)

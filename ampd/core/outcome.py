@@ -9,11 +9,15 @@ import msgspec
 
 from ampd.core import messages as m
 from ampd.core import replies
+from ampd.core.config import RestartSection
 from ampd.core.lifecycle import JobState
 from ampd.core.stimuli import Exited
 from ampd.core.view import JobView
 from ampd.errors import ExitCode
 
+LONGEST_BACKOFF_SECONDS = 300.0
+"""Doubling without end would soon be waiting for ever; what passes in five minutes has been waited out by then."""
+_MOST_DOUBLINGS = 64  # far beyond it, and a float for certain
 _SIGNALS = {number.value: number.name for number in signal.Signals}
 
 
@@ -43,6 +47,12 @@ def reason_of(exited: Exited) -> str:
 def kind_of(exited: Exited) -> Literal["crashed", "killed"]:
     """The label of the restart counter: killed is SIGKILL, which is how the kernel ends a process out of memory."""
     return "killed" if exited.returncode == -signal.SIGKILL else "crashed"
+
+
+def backoff_seconds(section: RestartSection, crashes: int) -> float:
+    """How long to wait before the restart after so many crashes in a row."""
+    doubled = section.backoff_seconds * 2.0 ** min(crashes - 1, _MOST_DOUBLINGS)
+    return min(doubled, max(section.backoff_seconds, LONGEST_BACKOFF_SECONDS))
 
 
 def gave_up(view: JobView, exited: Exited) -> m.Finished:

@@ -117,7 +117,7 @@ class Run:
         kind = "hung" if self._watch.hung is not None else outcome.kind_of(self.last_exit)
         view.lately.restarted(now)
         out = self._lose(kind, outcome.reason_of(self.last_exit), now)
-        wait = restart.backoff_seconds * 2.0 ** (self._crashes - 1)
+        wait = outcome.backoff_seconds(restart, self._crashes)
         return [*out, self._timers.set(TimerKind.BACKOFF, wait)]
 
     def _roll_back(self, now: float) -> Instructions:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from ampd.core import messages as m
+from ampd.core import outcome
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
 from ampd.core.ledger import Cause
@@ -95,6 +97,16 @@ def test_backoff_doubles_with_each_crash(bench: Bench) -> None:
         bench.restart()
 
     assert _seconds(bench, TimerKind.BACKOFF) == [1.0, 2.0, 4.0]
+
+
+def test_backoff_has_an_end() -> None:
+    """A job that may crash a thousand times in a row is not left waiting for a thousand years."""
+    patient = job_config(restart__max_restarts=2000).restart
+    slow = msgspec.structs.replace(patient, backoff_seconds=3600.0)
+
+    assert outcome.backoff_seconds(patient, 9) == 256.0
+    assert {outcome.backoff_seconds(patient, crashes) for crashes in (10, 1025, 2000)} == {300.0}
+    assert outcome.backoff_seconds(slow, 2000) == 3600.0
 
 
 def test_a_rollback_is_no_crash(bench: Bench) -> None:
