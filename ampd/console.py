@@ -26,8 +26,7 @@ class Console:
         self._err = err
         wants_bar = err.isatty() and view.config.log.format != "json"
         self._bar = _bar_on(err) if wants_bar else None
-        self._mark = Mark.of(view, view.started)
-        self._lined = time.monotonic()
+        self._mark = Mark.of(view, time.monotonic())
 
     def open(self) -> None:
         """Begin to show, also what the sockets complain of."""
@@ -58,11 +57,11 @@ class Console:
 
     def tick(self, now: float) -> None:
         """To be called more often than `log.interval_seconds`: writes the canonical line when it is due."""
-        if self._bar is not None or time.monotonic() - self._lined < self._view.config.log.interval_seconds:
+        before, mark = self._mark, Mark.of(self._view, time.monotonic())
+        if self._bar is not None or mark.time - before.time < self._view.config.log.interval_seconds:
             return
-        self._lined = time.monotonic()
-        logs.log("job.progressed", "info", canonical(self._view, now, self._mark), at=now)
-        self._mark = Mark.of(self._view, now)
+        self._mark = mark
+        logs.log("job.progressed", "info", canonical(self._view, mark.rate_since(before)), at=now)
 
     def close(self) -> None:
         """Stop showing, and sum up a run that had begun."""

@@ -37,9 +37,7 @@ class Bulletin:
     def move(self, to: JobState, reason: str, now: float) -> list[AnyInstruction]:
         """Move the job to another state, and say so; an AssertionError where the table has no such move."""
         view = self._view
-        spent = view.state_seconds(now)
         start, view.state = view.state, move(view.state, to)
-        view.past_state_seconds = spent
         view.state_since, view.state_reason = now, reason
         fields = {"from": start, "to": to, "reason": reason}
         return [self._publish("lifecycle.changed", fields, _LEVELS.get(to, "info"), now)]

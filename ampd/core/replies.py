@@ -53,10 +53,10 @@ def window_of(view: JobView) -> int:
 
 def status(view: JobView, rate: Rate, now: float) -> Result:
     """Where the job is and what precision is doing."""
-    return _identity(view, now) | _progress(view, rate) | _precision(view) | _health(view, now)
+    return _identity(view) | _progress(view, rate) | _precision(view) | _health(view, now)
 
 
-def _identity(view: JobView, now: float) -> Result:
+def _identity(view: JobView) -> Result:
     names = (
         "name",
         "state",
@@ -72,7 +72,7 @@ def _identity(view: JobView, now: float) -> Result:
     return {name: getattr(view, name) for name in names} | {
         "node": view.place.node,
         "leader": msgspec.to_builtins(view.leader),
-        "uptime_seconds": max(0.0, now - view.started),
+        "uptime_seconds": sum(view.state_seconds.values()),
         "message": view.result.message if view.result is not None else "",
     }
 

@@ -83,6 +83,7 @@ class Supervisor:
             case s.Reloaded():
                 return self._reloaded(stimulus)
             case s.Pulsed():
+                self.view.spend(stimulus.elapsed_seconds)
                 return self.run.pulsed(stimulus)
             case s.Dumped():
                 return self.run.dumped(stimulus)

@@ -66,8 +66,8 @@ class JobView(msgspec.Struct, kw_only=True):
     """The same for seconds by activity."""
     past_distributions: Distributions = msgspec.field(default_factory=Distributions)
     """The same for how long windows took and how large gradients were."""
-    past_state_seconds: dict[str, float] = {}
-    """Seconds in each state before the present one."""
+    state_seconds: dict[str, float] = {}
+    """Seconds in each state since this daemon started, as it observed them: no step of the wall clock is in them."""
     heard: dict[int, float] = {}
     """When each rank last said anything."""
     windows_recomputed: int = 0
@@ -138,8 +138,7 @@ class JobView(msgspec.Struct, kw_only=True):
             endpoint=f"tcp://{host}:{port}" if is_anywhere else self.config.control.listen,
         )
 
-    def state_seconds(self, now: float) -> dict[str, float]:
-        """Seconds in each state since this daemon started, the present one included."""
-        spent = max(0.0, now - (self.state_since or self.started))
-        past = self.past_state_seconds
-        return past | {self.state.value: past.get(self.state, 0.0) + spent}
+    def spend(self, seconds: float) -> None:
+        """So much more time in the present state."""
+        state = self.state.value
+        self.state_seconds = self.state_seconds | {state: self.state_seconds.get(state, 0.0) + seconds}

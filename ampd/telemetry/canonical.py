@@ -1,7 +1,7 @@
 """The canonical line: one log line per interval that says how the whole job is doing.
 
-Steps are not logged one by one: at 50 windows a second that is noise nobody reads. A line is a pure function
-of the view, the time and the `Mark` of the line before, from which it takes the throughput since then.
+Steps are not logged one by one: at 50 windows a second that is noise nobody reads. A line is a pure function of the view
+and of the throughput since the line before, which is the difference of two marks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ampd.telemetry.readings import precision_of, saved_window
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """How far a job was at a time, in Unix seconds; two of them give a rate."""
+    """How far a job was at a time, in seconds of any clock that does not step; two of them give a rate."""
 
     time: float
     windows: int
@@ -31,17 +31,13 @@ class Mark(msgspec.Struct, frozen=True):
         return (self.windows - earlier.windows) / elapsed if elapsed > 0 else 0.0
 
 
-def canonical(view: JobView, now: float, last: Mark | None = None) -> dict[str, Any]:
-    """The fields of the line at `now`; throughput is since `last`, or since the daemon started without one.
-
-    Fallbacks and skips are of the whole job. A figure that nobody has measured yet is None.
-    """
-    rate = Mark.of(view, now).rate_since(last or Mark(view.started, 0))
+def canonical(view: JobView, windows_per_second: float) -> dict[str, Any]:
+    """The fields of the line. Fallbacks and skips are of the whole job; a figure that nobody has measured yet is None."""
     return {
         "state": view.state.value,
         "revision": view.revision,
         **_progress(view),
-        "windows_per_second": round(rate, 3),
+        "windows_per_second": round(windows_per_second, 3),
         **_trouble(view),
         "checkpoint_window": saved_window(view),
     }

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -50,16 +49,9 @@ class JobCollector(Collector):
     `cost` gives what telemetry itself has cost so far; that is a metric too.
     """
 
-    def __init__(
-        self,
-        view: Callable[[], JobView],
-        *,
-        cost: Callable[[], Cost] = Cost,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, view: Callable[[], JobView], *, cost: Callable[[], Cost] = Cost) -> None:
         self._view = view
         self._cost = cost
-        self._clock = clock
         self._seen: dict[str, set[str]] = {}
 
     def describe(self) -> list[Metric]:
@@ -70,7 +62,7 @@ class JobCollector(Collector):
         """The families with the samples of this moment."""
         left_out = {"nonfinite": 0.0, "bound": 0.0}
         cost = self._cost()
-        readings = read(self._view(), self._clock())
+        readings = read(self._view())
         readings["ampd_scrapes_total"] = cost.scrapes
         readings["ampd_telemetry_seconds_total"] = {"build": cost.build_seconds, "serve": cost.serve_seconds}
         readings["ampd_telemetry_readings_left_out"] = left_out

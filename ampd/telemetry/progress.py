@@ -32,7 +32,9 @@ _LEAST_SECONDS = 0.5
 class Progress:
     """A bar with loss, precision, scale, windows/s and time left. One thread; `console` is standard error's."""
 
-    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._console = console
         self._clock = clock
         self._bar: Bar | None = None
@@ -55,7 +57,7 @@ class Progress:
         if self._bar is None or self._task is None:
             return
         self._measure(view)
-        fields = canonical(view, self._clock())
+        fields = canonical(view, self._rate or 0.0)
         total, window = fields["total_windows"] or None, fields["window"]
         self._bar.update(
             self._task,

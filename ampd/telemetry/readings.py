@@ -20,13 +20,13 @@ Reading: TypeAlias = "float | Mapping[str, Reading] | Histogram | None"
 Readings = dict[str, Reading]
 
 
-def read(view: JobView, now: float) -> Readings:
-    """The reading of every family of the table but the collector's own; `now` is in Unix seconds.
+def read(view: JobView) -> Readings:
+    """The reading of every family of the table but the collector's own.
 
     A node that follows has those of its own ranks and of its daemon. What is the job's is on its leader's page, so that
     a sum over nodes counts a window once.
     """
-    own = _identity(view) | _lifecycle(view, now) | _memory(view)
+    own = _identity(view) | _lifecycle(view) | _memory(view)
     if view.leader is not None:
         return own
     return (
@@ -85,10 +85,10 @@ def _by_rank(view: JobView, own: Mapping[int, Reading]) -> Readings:
     return {str(view.first_rank + number): each for number, each in own.items()}
 
 
-def _lifecycle(view: JobView, now: float) -> Readings:
+def _lifecycle(view: JobView) -> Readings:
     return {
         "ampd_worker_restarts_total": view.restarts,
-        "ampd_job_state_seconds_total": view.state_seconds(now),
+        "ampd_job_state_seconds_total": view.state_seconds,
         "ampd_config_changes_total": view.changes,
         "ampd_control_requests_total": view.requests,
         "ampd_control_refusals_total": view.refusals,

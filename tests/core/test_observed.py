@@ -6,9 +6,12 @@ import msgspec
 import pytest
 
 from ampd.core import messages as m
+from ampd.core import replies
 from ampd.core import stimuli as s
 from ampd.core.histogram import Distributions
+from ampd.core.phase import Pulse
 from ampd.core.precision import Choice, Precision
+from ampd.core.rate import Rate
 from tests.core.bench import Bench, snapshot
 
 
@@ -118,26 +121,29 @@ def test_a_change_of_precision_is_counted_where_it_moved(bench: Bench) -> None:
 
 
 def test_time_in_each_state_adds_up_to_the_life_of_the_daemon(bench: Bench) -> None:
-    """The present state is in it up to now, and a state that comes back goes on."""
-    bench.view.started = bench.view.state_since = bench.now
-    begin = bench.now
+    """A state that comes back goes on, and so it is with uptime."""
     bench.boot()
-    bench.now += 3
+    _look(bench, 3)
     bench.hello()
     bench.get_ready()
-    bench.now += 10
+    _look(bench, 10)
     bench.die()
-    bench.now += 2
+    _look(bench, 2)
     bench.restart().get_ready()
+    _look(bench, 5)
 
-    spent = bench.view.state_seconds(bench.now + 5)
-
-    assert spent == {"starting": 3.0, "running": 15.0, "recovering": 2.0}
-    assert sum(spent.values()) == bench.now + 5 - begin
+    assert bench.view.state_seconds == {"starting": 3.0, "running": 15.0, "recovering": 2.0}
+    assert replies.status(bench.view, Rate(), bench.now)["uptime_seconds"] == 20.0
 
 
-def test_a_clock_that_was_set_back_takes_no_time_away(bench: Bench) -> None:
-    """Counters never run backwards for the sake of a clock."""
-    bench.view.started = bench.view.state_since = bench.now
+def test_a_wall_clock_that_steps_gives_and_takes_no_time(bench: Bench) -> None:
+    """Time in a state is what the daemon observed, whatever the wall clock says meanwhile."""
+    for step in (3600, -7200, 0, 3.15e7):
+        bench.now += step
+        _look(bench, 1)
 
-    assert bench.view.state_seconds(bench.now - 3600) == {"starting": 0.0}
+    assert bench.view.state_seconds == {"starting": 4.0}
+
+
+def _look(bench: Bench, seconds: float) -> None:
+    bench.feed(s.Pulsed(now=bench.now, pulse=Pulse(), elapsed_seconds=seconds))

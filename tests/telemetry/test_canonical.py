@@ -15,7 +15,7 @@ NOW = views.STARTED + 100
 
 def test_the_line_says_where_the_job_is_and_what_precision_does() -> None:
     """Progress, learning, precision, trouble and what a crash would lose."""
-    fields = canonical(views.running(), NOW)
+    fields = canonical(views.running(), 0.0)
 
     expected = {
         "state": "running", "window": 400, "total_windows": 1200, "epoch": 1, "loss": 1.625, "precision": "float16",
@@ -30,12 +30,12 @@ def test_throughput_is_that_since_the_line_before() -> None:
     last = Mark.of(view, NOW)
     view.snapshots = {0: views.snapshot(counts=Counts(windows=450))}
 
-    assert canonical(view, NOW + 10, last)["windows_per_second"] == 5.0
+    assert Mark.of(view, NOW + 10).rate_since(last) == 5.0
 
 
-def test_throughput_of_the_first_line_is_since_the_start() -> None:
-    """Without a line before there is the start of the daemon."""
-    assert canonical(views.running(), NOW)["windows_per_second"] == 4.0
+def test_the_line_says_how_fast_that_is() -> None:
+    """To a thousandth of a window a second."""
+    assert canonical(views.running(), 12.34567)["windows_per_second"] == 12.346
 
 
 def test_throughput_does_not_run_backwards_over_a_restart() -> None:
@@ -44,19 +44,19 @@ def test_throughput_does_not_run_backwards_over_a_restart() -> None:
     last = Mark.of(view, NOW)
     view.past, view.snapshots = views.COUNTS, {0: views.snapshot(window=395, counts=Counts(windows=5))}
 
-    assert canonical(view, NOW + 1, last)["windows_per_second"] == 5.0
+    assert Mark.of(view, NOW + 1).rate_since(last) == 5.0
 
 
 def test_two_lines_at_one_time_have_no_throughput() -> None:
     """No division by nothing."""
     view = views.running()
 
-    assert canonical(view, NOW, Mark.of(view, NOW))["windows_per_second"] == 0.0
+    assert Mark.of(view, NOW).rate_since(Mark.of(view, NOW)) == 0.0
 
 
 def test_what_is_not_known_yet_is_null_in_the_log() -> None:
     """Before the worker speaks there is a line too, and it is JSON."""
-    fields = json.loads(msgspec.json.encode(canonical(views.starting(), NOW)))
+    fields = json.loads(msgspec.json.encode(canonical(views.starting(), 0.0)))
 
     assert fields["state"] == "starting"
     assert fields["loss"] is fields["precision"] is fields["scale"] is None

@@ -47,7 +47,7 @@ def test_readings_and_table_name_the_same_families() -> None:
     """A family that nobody reads, or a reading that no family shows, is a mistake."""
     own = {"ampd_scrapes_total", "ampd_telemetry_seconds_total", "ampd_telemetry_readings_left_out"}
 
-    assert read(views.running(), views.STARTED).keys() | own == {family.name for family in FAMILIES}
+    assert read(views.running()).keys() | own == {family.name for family in FAMILIES}
 
 
 def test_every_counter_series_is_there_at_0_before_the_worker_speaks() -> None:
@@ -157,9 +157,10 @@ def test_what_happened_to_the_engine_is_counted() -> None:
 
 def test_time_in_the_present_state_grows_with_the_clock() -> None:
     """A job that has hung in `starting` for an hour shows it before it moves."""
-    view = views.starting(state_since=views.STARTED)
+    view = views.starting()
     registry = CollectorRegistry()
-    registry.register(JobCollector(lambda: view, clock=lambda: views.STARTED + 60))
+    registry.register(JobCollector(lambda: view))
+    view.spend(60)
 
     assert registry.get_sample_value("ampd_job_state_seconds_total", {"state": "starting"}) == 60
 
