@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from tests.campaigns import (
+    clocks,
     compare_and_set,
     corruptions,
     decoder_fuzz,
@@ -22,6 +23,7 @@ from tests.campaigns import (
     never_hangs,
     reloads,
     signals,
+    soak,
     trials,
     two_daemons,
     wire_fuzz,
@@ -29,7 +31,7 @@ from tests.campaigns import (
 
 CAMPAIGNS: tuple[ModuleType, ...] = (
     engine_faults, corruptions, decoder_fuzz, kills, exactly_once, compare_and_set, two_daemons, events,
-    hangs, never_hangs, wire_fuzz, signals, reloads, trials,
+    hangs, never_hangs, wire_fuzz, signals, reloads, trials, clocks, soak,
 )  # fmt: skip
 
 

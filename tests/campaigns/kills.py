@@ -26,10 +26,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from ampd.core import protocol as p
 from ampd.engine import checkpoint
+from ampd.job_directory import Holders
 from tests.campaigns.operator import Operator
-from tests.daemon.daemons import Daemon, Starter, is_worker_of
+from tests.daemon.daemons import Starter, is_worker_of
 from tests.story.forked import Zygote
 from tests.story.jobs import QuickJob, quick_job
 
@@ -50,7 +53,7 @@ def case(seed: int, kills: int = KILLS) -> None:
     draw = random.Random(seed)
     dtype, begin = draw.choice(_DTYPES), time.monotonic()
     with _starter(kills) as starter, quick_job(_MANY, starter) as job, ThreadPoolExecutor(1) as pool:
-        _write(job, dtype)
+        write(job, dtype)
         operator, torment = Operator(job.home, random.Random(seed + 1)), Torment(job, draw)
         changing = pool.submit(operator.work)
         try:
@@ -61,7 +64,7 @@ def case(seed: int, kills: int = KILLS) -> None:
         changing.result()
         stopped = torment.end(operator)
         seconds = time.monotonic() - begin
-        _compare(job, dtype, stopped, starter)
+        compare(job, dtype, stopped, starter)
         print(f"{NAME}: {_summary(job, torment, operator)} from {dtype} on, {seconds:.0f} s, exact")
 
 
@@ -116,24 +119,28 @@ class Torment:
             self._daemon.process.kill()
             self._daemon.process.wait()
             return True
-        return kill_worker(self._daemon, self._job.directory)
+        return kill_worker(self._job.directory)
 
 
-def kill_worker(daemon: Daemon, directory: Path) -> bool:
-    """Kill the worker that a daemon started last, where it is alive."""
-    started = daemon.said("worker.started")
-    if not started or not is_worker_of(started[-1]["pid"], directory):
+def kill_worker(directory: Path) -> bool:
+    """Kill the worker that was started last, where it is alive."""
+    try:
+        worker = msgspec.json.decode((directory / "lock").read_bytes(), type=Holders).worker
+    except (FileNotFoundError, msgspec.DecodeError):  # not yet, or just now
         return False
-    os.kill(started[-1]["pid"], signal.SIGKILL)
+    if worker is None or not is_worker_of(worker, directory):
+        return False
+    os.kill(worker, signal.SIGKILL)
     return True
 
 
-def _write(job: QuickJob, dtype: str) -> None:
+def write(job: QuickJob, dtype: str, **sections: str) -> None:
+    """A job file for many kills, whose learning rate does not hang on how long the job is to be."""
     job.write(
         job=f'name = "toy"\ndirectory = "{job.directory}"\nwindows = {job.windows}',
         amp=f'dtype = "{dtype}"\ninit_scale = 1024.0\ngrowth_interval = 40',
         optim='lr = 3e-3\nschedule = "constant"', checkpoint="every_windows = 10",
-        restart="max_restarts = 1000000\nbackoff_seconds = 0.0",
+        restart="max_restarts = 1000000\nbackoff_seconds = 0.0", **sections,
     )  # fmt: skip
 
 
@@ -147,10 +154,10 @@ def _starter(kills: int) -> Iterator[Starter | None]:
         yield zygote.start
 
 
-def _compare(job: QuickJob, dtype: str, windows: int, starter: Starter | None) -> None:
+def compare(job: QuickJob, dtype: str, windows: int, starter: Starter | None = None) -> None:
     """Run the journal once more from the first window, undisturbed: everything is the same."""
     with quick_job(windows, starter) as whole:
-        _write(whole, dtype)
+        write(whole, dtype)
         whole.directory.mkdir()
         shutil.copy(job.directory / "journal.jsonl", whole.directory)
         last = whole.start()

@@ -7,6 +7,7 @@ import pytest
 from ampd.control.follow import Lost, Told
 from ampd.core.protocol import Event
 from tests.campaigns import (
+    clocks,
     compare_and_set,
     corruptions,
     events,
@@ -15,10 +16,12 @@ from tests.campaigns import (
     never_hangs,
     reloads,
     signals,
+    soak,
     trials,
     two_daemons,
     wire_fuzz,
 )
+from tests.story.wall_clock import needs_compiler
 
 
 @pytest.mark.timeout(300)
@@ -65,6 +68,18 @@ def test_ampctl_never_hangs(seed: int) -> None:
 def test_malformed_traffic_stops_nobody(seed: int) -> None:
     """Damaged requests, bombs, junk and broken handshakes, by both ways in."""
     wire_fuzz.case(seed)
+
+
+@needs_compiler
+@pytest.mark.timeout(300)
+def test_steps_of_the_wall_clock_are_not_noticed(seed: int) -> None:
+    """By hours and years, back and forth, with a hang in between."""
+    clocks.case(seed, steps=3)
+
+
+def test_a_daemon_does_not_grow(seed: int) -> None:
+    """Commands, scrapes, reloads and killed workers: files and threads stay as they are."""
+    soak.case(seed, seconds=5)
 
 
 def test_signals_at_random_moments(seed: int) -> None:
