@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -19,56 +19,15 @@ from ampd.core import objections
 from ampd.core.change import change, differences
 from ampd.core.config import JobConfig
 from ampd.core.keys import value_of
-from ampd.core.ledger import Ledger, WindowRecord
+from ampd.core.ledger import WindowRecord
 from ampd.core.live import POLICY, Live
 from ampd.core.objections import Objection
 from ampd.core.policy import FallbackBudget, moves_dtype, raise_dtype
-from ampd.core.precision import Capability, Choice, Precision
+from ampd.core.precision import Precision
 from ampd.core.protocol import Code
-from ampd.engine.inject import Injector
+from ampd.engine.governed import Governed
 from ampd.engine.ranks import Orders
 from ampd.errors import ConfigError
-
-
-class Governed(Protocol):
-    """What actions act on: a trainer, or several as one."""
-
-    config: JobConfig
-    total_windows: int
-    """When the job is complete; 0 where that is not known."""
-
-    @property
-    def precision(self) -> Precision:
-        """What the next window is first attempted at."""
-        ...
-
-    @property
-    def choice(self) -> Choice | None:
-        """That, with its reason, as soon as it is known."""
-        ...
-
-    @property
-    def capability(self) -> Capability:
-        """What the device does natively."""
-        ...
-
-    @property
-    def ledger(self) -> Ledger:
-        """What became of every window."""
-        ...
-
-    @property
-    def injector(self) -> Injector:
-        """Where faults are armed."""
-        ...
-
-    def configure(self, config: JobConfig) -> None:
-        """Take over a configuration; raises ConfigError with nothing changed."""
-        ...
-
-    def reset_scale(self) -> None:
-        """Put the loss scale back to where it began."""
-        ...
 
 
 class Boundary:
