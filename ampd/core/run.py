@@ -11,12 +11,12 @@ from typing import assert_never
 
 import msgspec
 
-from ampd.core import edits, objections, outcome
 from ampd.core import messages as m
+from ampd.core import objections, outcome
 from ampd.core import stimuli as s
 from ampd.core.bulletin import Bulletin
+from ampd.core.chronicle import Chronicle
 from ampd.core.desk import Desk, Instructions
-from ampd.core.history import History, revision_of
 from ampd.core.lifecycle import JobState
 from ampd.core.observed import observe
 from ampd.core.rate import Rate
@@ -41,8 +41,7 @@ class Run:
         self.rate = Rate()
         self._view, self._desk, self._bulletin, self._timers = view, desk, bulletin, timers
         self._watch = Watch(view, bulletin)
-        self.history = History(view.config)  # on the job file, which is what every worker begins with
-        self._schedule: list[m.AppliedAction] = []
+        self.chronicle = Chronicle(view.config)
         self._exited: s.Exited | None = None
         self._crashes = 0  # in a row, without a new checkpoint
         self._is_rolling_back = False
@@ -56,15 +55,8 @@ class Run:
     # Processes.
 
     def begin(self, booted: s.Booted) -> Instructions:
-        """Start the first worker. Until it is ready, the configuration is what the journal makes of the job file."""
-        view = self._view
-        self.history.add(*booted.revisions)
-        self._schedule += booted.schedule
-        for done in self._schedule:
-            self.history.note(done)
-            if isinstance(done.action, m.Configure):
-                view.config = edits.repeated(view.config, done.action, self.history.job_file)
-            view.revision = max(view.revision, done.revision)
+        """Start the first worker."""
+        self.chronicle.restore(booted, self._view)
         return self.spawn()
 
     def spawn(self) -> Instructions:
@@ -240,14 +232,7 @@ class Run:
         self.worker = Worker.BRIEFED
         if self._view.state is JobState.STOPPING or self._view.leader is not None:
             return []
-        start = m.Start(
-            config=self.history.job_file,
-            directory=self._view.directory,
-            schedule=tuple(self._schedule),
-            pending=self._desk.brief(),
-            leader=self._view.as_leader,
-        )
-        return [s.SendOrder(start)]
+        return [s.SendOrder(self.chronicle.start(self._view, self._desk.brief()))]
 
     def _welcome(self, ready: m.Ready, now: float) -> Instructions:
         self.worker, self.was_ready = Worker.READY, True
@@ -260,18 +245,9 @@ class Run:
         return self._bulletin.move(JobState.RUNNING, reason, now) + self._desk.open()
 
     def _applied(self, report: m.Applied, now: float) -> Instructions:
-        """An action of the schedule that a resumed worker repeats was answered long ago; a new one is recorded."""
-        if self._view.leader is not None:
-            return []  # which has the journal
-        done = report.applied
-        if self._schedule and done.seq <= self._schedule[-1].seq:
+        """What is repeated was answered; what is new is recorded. The journal is the leader's."""
+        if self._view.leader is not None or not self.chronicle.enter(report, self._view, now):
             return []
-        self._schedule.append(done)
-        self.history.add(revision_of(done, report.differences, now))
-        self.history.note(done)
-        if isinstance(done.action, m.Configure):
-            who = "policy" if done.author == "policy" else "operator"
-            self._view.changes[who] = self._view.changes.get(who, 0) + 1
         return self._desk.applied(report)
 
     def _move_from(self, start: JobState, to: JobState, reason: str, now: float) -> Instructions:

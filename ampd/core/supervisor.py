@@ -48,7 +48,7 @@ class Supervisor:
         self._bulletin = Bulletin(view)
         self._timers = Timers()
         self.run = Run(view, self.desk, self._bulletin, self._timers)
-        self._sources = Sources(view, self.run.rate, self.run.history, self._bulletin.ring)
+        self._sources = Sources(view, self.run.rate, self.run.chronicle.history, self._bulletin.ring)
         self._stopping: Stopping | None = None
         self._reloads = 0
         self._is_dismissed = False  # a held daemon that was told to go
@@ -113,7 +113,7 @@ class Supervisor:
             return repeated
         if isinstance(command, p.Stop):
             return self._asked_to_stop(asked, command)
-        return requests.route(self.desk, self.view, self.run.history, asked)
+        return requests.route(self.desk, self.view, self.run.chronicle.history, asked)
 
     def _fired(self, fired: s.Fired) -> Instructions:
         if not self._timers.take(fired.timer):

@@ -117,7 +117,7 @@ def test_rollback_is_a_new_revision(bench: Bench) -> None:
     assert isinstance(bench.reply, p.Done)
     assert (bench.reply.revision, bench.reply.window) == (5, 40)
     assert [c["key"] for c in bench.result["changes"]] == ["optim.lr", "clip.max_norm"]
-    assert bench.view.config == bench.supervisor.run.history.config(2)
+    assert bench.view.config == bench.supervisor.run.chronicle.history.config(2)
 
 
 def test_rollback_without_a_number_undoes_the_last_change(bench: Bench) -> None:
