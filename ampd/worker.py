@@ -56,21 +56,26 @@ def main() -> None:
         _join_group(link.orders, arguments.agent, arguments.supervisor)
     link.start()
     link.report(m.Hello(rank=arguments.rank, pid=os.getpid()))
-    finished: m.Finished | None
     try:
-        finished = _work(link, pulse, speaks=arguments.rank == 0, leads=not arguments.follows)
+        finished = _finished(link, pulse, arguments)
+        if finished is not None and (arguments.rank == 0 or finished.result == "failed"):
+            link.report(finished)
+    finally:  # what was said before a crash is heard too
+        is_heard = _lives(arguments.supervisor)
+        link.close(_LINK_DRAIN_SECONDS if is_heard else _ORPHAN_DRAIN_SECONDS)
+
+
+def _finished(link: WorkerLink, pulse: PulsePage, arguments: argparse.Namespace) -> m.Finished | None:
+    try:
+        return _work(link, pulse, speaks=arguments.rank == 0, leads=not arguments.follows)
     except AmpdError as error:
-        finished = m.Finished(
+        return m.Finished(
             result="failed",
             window=-1,
             message=str(error),
             hint=getattr(error, "hint", ""),
             exit_code=int(error.exit_code),
         )
-    if finished is not None and (arguments.rank == 0 or finished.result == "failed"):
-        link.report(finished)
-    is_heard = _lives(arguments.supervisor)
-    link.close(_LINK_DRAIN_SECONDS if is_heard else _ORPHAN_DRAIN_SECONDS)
 
 
 def _work(link: WorkerLink, pulse: PulsePage, *, speaks: bool, leads: bool) -> m.Finished | None:

@@ -145,10 +145,10 @@ def stopped(done: Done) -> str:
 
 def injected(done: Done) -> str:
     """The line of `ampctl inject`."""
-    number = done.result["windows"]
-    return (
-        f"{done.result['fault']} in the next {number} window{'s' * (number != 1)}, from window {done.window}"
-    )
+    number, rank = done.result["windows"], done.result.get("rank")
+    where = "" if rank is None else f" on rank {rank}"
+    windows = f"the next {number} window{'s' * (number != 1)}"
+    return f"{done.result['fault']}{where} in {windows}, from window {done.window}"
 
 
 def _value_row(key: str, value: Any, about: Mapping[str, Any]) -> tuple[str, ...]:

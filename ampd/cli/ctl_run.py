@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import click
 
 from ampd.cli.ctl_call import Call, answer, pass_call
 from ampd.cli.ctl_options import as_json_option, yes_option
+from ampd.core.faults import Fault
 
 
 @click.command()
@@ -80,13 +83,14 @@ def stop(call: Call, no_save: bool, yes: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("fault", type=click.Choice(["overflow", "nan-loss", "nan-grad", "constant", "oom"]))
+@click.argument("fault", type=click.Choice(get_args(Fault)))
 @click.option(
     "--windows", type=click.IntRange(1, 100000), default=1, show_default=True, help="How many windows."
 )
+@click.option("--rank", type=click.IntRange(min=0), help="On this rank alone; on all without.")
 @as_json_option
 @pass_call
-def inject(call: Call, fault: str, windows: int, as_json: bool) -> None:
+def inject(call: Call, fault: Fault, windows: int, rank: int | None, as_json: bool) -> None:
     """Make the next windows go wrong.
 
     To rehearse alerts and fallbacks; the job file must allow it.
@@ -95,9 +99,13 @@ def inject(call: Call, fault: str, windows: int, as_json: bool) -> None:
     Examples:
       ampctl inject overflow
       ampctl inject nan-grad --windows 20
+      ampctl inject oom --rank 1
     """
     from ampd.cli import ctl_pages
     from ampd.core.protocol import Inject
 
-    command = Inject(fault=fault, windows=windows)  # type: ignore[arg-type]  # a Choice
-    answer(call.ask(command, seconds=60), ctl_pages.injected, as_json=as_json)
+    answer(
+        call.ask(Inject(fault=fault, windows=windows, rank=rank), seconds=60),
+        ctl_pages.injected,
+        as_json=as_json,
+    )

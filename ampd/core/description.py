@@ -27,6 +27,7 @@ FIELDS: dict[str, str] = {
     "name": "The preset.",
     "new": "The later revision; what holds now where it is not given.",
     "old": "The earlier revision; 1 is the job file.",
+    "rank": "On this rank alone; on all where it is not given.",
     "reason": "Why; kept in the history.",
     "revision": "The revision to go back to; the one before where it is not given.",
     "save": "Whether a last checkpoint is written.",
@@ -64,7 +65,11 @@ RESULTS: dict[type[p.Command], dict[str, str]] = {
     p.Pause: _STATE,
     p.Resume: _STATE,
     p.Stop: _STATE | {"saved": "Whether what was trained is on disk."},
-    p.Inject: {"fault": "What goes wrong.", "windows": "In how many windows."},
+    p.Inject: {
+        "fault": "What goes wrong.",
+        "windows": "In how many windows.",
+        "rank": "On which rank alone; null for all.",
+    },
     p.History: {
         "revisions": "Oldest first: revision, window, time, author, reason, changes (key, old, new), trial (null, or "
         "windows, guards, outcome, window, reason), reverts (null, or the revision whose trial it ended)."

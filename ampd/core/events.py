@@ -59,6 +59,7 @@ ACTION_NAMES: dict[type[m.Message], str] = {
     m.Inject: "fault.injected",
     m.Reset: "statistics.reset",
     m.Avoid: "window.avoided",
+    m.Divide: "window.divided",
     m.Confirm: "trial.confirmed",
 }
 """What an action that took effect is called, save a change that is put on trial, or ends one."""

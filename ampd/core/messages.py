@@ -26,6 +26,7 @@ from ampd.core.orders import (
     Checkpoint,
     Configure,
     Confirm,
+    Divide,
     Inject,
     Leave,
     Message,
@@ -41,7 +42,7 @@ from ampd.core.trial import OnTrial
 from ampd.core.trouble import Trouble
 
 __all__ = [
-    "Act", "Action", "Applied", "AppliedAction", "Asked", "Avoid", "Cancel", "Checkpoint", "Configure", "Confirm", "Evaluated", "Fault", "FellBack", "Finished",
+    "Act", "Action", "Applied", "AppliedAction", "Asked", "Avoid", "Cancel", "Checkpoint", "Configure", "Confirm", "Divide", "Evaluated", "Fault", "FellBack", "Finished",
     "Going", "Hello", "Holding", "Inject", "Joined", "Leave", "LimitReached", "Lost", "Message", "Order", "Pause", "Quarantined", "Ready",
     "Refused", "Report", "Reset", "Result", "Resume", "RolledBack", "SaveFailed", "Saved", "ScaleMoved", "ScaleStuck", "SetAside",
     "Skipped", "Snapshot", "Split", "Start", "Stop", "Warned", "Widened",

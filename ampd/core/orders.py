@@ -41,10 +41,11 @@ class Configure(Message, frozen=True, kw_only=True, tag="configure"):
 
 
 class Inject(Message, frozen=True, kw_only=True, tag="inject"):
-    """Make the next `windows` windows go wrong, to rehearse alerts and to test."""
+    """Make the next `windows` windows go wrong, on one rank or on all, to rehearse alerts and to test."""
 
     fault: Fault
     windows: int = 1
+    rank: int | None = None
 
 
 class Reset(Message, frozen=True, kw_only=True, tag="reset"):
@@ -59,6 +60,12 @@ class Avoid(Message, frozen=True, kw_only=True, tag="avoid"):
     cause: Cause
 
 
+class Divide(Message, frozen=True, kw_only=True, tag="divide"):
+    """Divide every micro-batch: what a rank leaves in the journal that ran out of memory while gradients were summed."""
+
+    parts: int
+
+
 class Confirm(Message, frozen=True, kw_only=True, tag="confirm"):
     """Keep what is on trial. The loop says which `revision` that is, so that a journal can be read."""
 
@@ -69,7 +76,7 @@ class Cancel(Message, frozen=True, kw_only=True, tag="cancel"):
     """Revert what is on trial; the loop makes a `Configure` of it, since it knows what was before."""
 
 
-Action = Configure | Inject | Reset | Avoid | Confirm
+Action = Configure | Inject | Reset | Avoid | Divide | Confirm
 """What takes effect, and is repeated."""
 Asked = Action | Cancel
 """What may be ordered."""

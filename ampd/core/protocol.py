@@ -135,6 +135,7 @@ class Inject(Command, frozen=True, kw_only=True, tag="inject"):
 
     fault: Fault
     windows: Windows = 1
+    rank: Annotated[int, Meta(ge=0, lt=2**20)] | None = None
 
 
 class History(Command, frozen=True, kw_only=True, tag="history"):

@@ -14,7 +14,7 @@ import msgspec
 from ampd.core import keys, objections
 from ampd.core.change import Difference
 from ampd.core.ledger import Counts, Span
-from ampd.core.messages import Action, AppliedAction, Avoid, Configure, Confirm, Inject, Reset, Saved
+from ampd.core.messages import Action, AppliedAction, Avoid, Configure, Confirm, Divide, Inject, Reset, Saved
 from ampd.core.objections import Objection
 from ampd.core.protocol import Done, Refusal
 from ampd.core.rate import Rate
@@ -203,11 +203,13 @@ def taken(action: Action, differences: Sequence[Difference]) -> Result:
         case Confirm():
             return {"kept": action.revision}
         case Inject():
-            return {"fault": action.fault, "windows": action.windows}
+            return {"fault": action.fault, "windows": action.windows, "rank": action.rank}
         case Reset():
             return {"what": action.what}
         case Avoid():
             return {"cause": action.cause}
+        case Divide():
+            return {"parts": action.parts}
 
 
 def saved(report: Saved) -> Result:

@@ -94,7 +94,8 @@ def _is_settled(desk: Desk, view: JobView) -> bool:
 def _inject(desk: Desk, view: JobView, asked: Requested, command: p.Inject) -> Instructions:
     if not view.config.inject.allowed:
         return desk.refuse(asked, objections.injection_forbidden())
-    return desk.admit(asked, act(asked, m.Inject(fault=command.fault, windows=command.windows)))
+    action = m.Inject(fault=command.fault, windows=command.windows, rank=command.rank)
+    return desk.admit(asked, act(asked, action))
 
 
 def _checkpoint(desk: Desk, view: JobView, asked: Requested) -> Instructions:

@@ -157,12 +157,16 @@ class Run:
         return out + self._follow(report, now)
 
     def _of_peer(self, reported: s.Reported) -> Instructions:
-        """Ranks other than 0 have figures of their own; what happens, rank 0 tells for all."""
-        if not isinstance(reported.report, m.Snapshot):
-            return [self._bulletin.announce(reported.report, reported.now)]
-        if is_news(self._view, self.worker, reported.report, was_ready=self.was_ready):
-            observe(self._view, reported.rank, reported.report, reported.now)
-        return []
+        """Ranks other than 0 have figures of their own, and last words; what happens, rank 0 tells for all."""
+        report, now = reported.report, reported.now
+        out: Instructions = [] if isinstance(report, m.Snapshot) else [self._bulletin.announce(report, now)]
+        has_effect = isinstance(report, m.Snapshot | m.Applied)
+        if not has_effect or not is_news(self._view, self.worker, report, was_ready=self.was_ready):
+            return out
+        if isinstance(report, m.Applied):
+            return out + self._applied(report, now)
+        observe(self._view, reported.rank, report, now)
+        return out
 
     def _regrouped(self, now: float) -> Instructions:
         """torchrun has started all ranks again, since one was lost: they go on from the last checkpoint."""
@@ -248,7 +252,11 @@ class Run:
         """What is repeated was answered; what is new is recorded. The journal is the leader's."""
         if self._view.leader is not None or not self.chronicle.enter(report, self._view, now):
             return []
-        return self._desk.applied(report)
+        out, done = self._desk.applied(report), report.applied
+        if isinstance(done.action, m.Divide):
+            about = {"window": done.window, "parts": done.action.parts, "message": done.reason}
+            out.append(self._bulletin.tell("window.split", now, level="warning", **about))
+        return out
 
     def _move_from(self, start: JobState, to: JobState, reason: str, now: float) -> Instructions:
         return self._bulletin.move(to, reason, now) if self._view.state is start else []

@@ -101,7 +101,7 @@ def outfit(
 ) -> Parts:
     """The parts around a model that is on its device and an optimizer over `parameters`; touches no mode, moves nothing."""
     ranks = ranks or Alone()
-    injector = Injector()
+    injector = Injector(ranks)
     rewind = Rewind(workload.model, device, workload, host_rng=host_rng)
     context = StageContext(
         config=config,

@@ -161,12 +161,14 @@ class Boundary:
         match applied.action:
             case m.Configure():
                 self._configure(applied.action, applied.window)
-            case m.Inject(fault=fault, windows=windows):
-                self._trainer.injector.arm(fault, windows)
+            case m.Inject(fault=fault, windows=windows, rank=rank):
+                self._trainer.injector.arm(fault, windows, rank)
             case m.Reset(what=what):
                 self._reset(what)
             case m.Avoid(cause=cause):
                 self.live.avoid = cause
+            case m.Divide(parts=parts):
+                self._trainer.divide(parts)
             case m.Confirm():
                 self.live.confirm()
             case _:
@@ -215,17 +217,17 @@ class Boundary:
         assert record.skipped is not None, "only a window that was not applied leads back"
         if self.is_rolling_back:
             return  # one at a time: what else was bad will be met again
-        seq = max([self.live.seq, *(action.seq for action in self._schedule)]) + 1
-        avoid = m.AppliedAction(
-            seq=seq,
-            window=record.window,
-            revision=self.live.revision,
-            action=m.Avoid(cause=record.skipped),
-            author=POLICY,
-        )
         self.is_rolling_back = True
         self._report(m.RolledBack(window=record.window, cause=record.skipped))
-        self._report(m.Applied(applied=avoid))
+        self.bequeath(m.Avoid(cause=record.skipped), record.window)
+
+    def bequeath(self, action: m.Action, window: int, reason: str = "") -> None:
+        """Have the journal say what whoever comes next does before `window`; nothing changes here."""
+        seq = max([self.live.seq, *(past.seq for past in self._schedule)]) + 1
+        applied = m.AppliedAction(
+            seq=seq, window=window, revision=self.live.revision, action=action, author=POLICY, reason=reason
+        )
+        self._report(m.Applied(applied=applied))
 
     def _react_to_limit(self, record: WindowRecord, budget: FallbackBudget) -> None:
         action = self._trainer.config.amp.on_fallback_limit

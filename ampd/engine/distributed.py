@@ -13,6 +13,12 @@ msgspec bytes in the order of ranks; so a change, a pause, a checkpoint or a sto
 the whole window and takes its share of each micro-batch: the window is a pure function of its number, whatever the
 number of processes, which is why they need not talk about data. It costs each process the building of all samples.
 
+A rank that runs out of memory, or meets a constant that float16 cannot hold, does so alone, while the others go on to the
+one backward pass in which gradients travel, and wait for it there. It sends zeros instead, in a pass over the parameters
+alone, and says in the vector that it was struck. So an error costs no collective of its own, and nothing at all in windows
+without one. What strikes inside that pass cannot be caught up with: some of the rank's gradients are summed already. Then
+the rank leaves, and the group begins again.
+
 A process that is alone pays nothing for any of this: `Alone` hands everything through.
 """
 
@@ -33,7 +39,10 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ampd.core import messages as m
-from ampd.engine.ranks import Alone, Moments, Orders, Ranks, T, Weights, placed, state_of
+from ampd.engine.averaged import Averaged, LossModule
+from ampd.engine.mending import is_out_of_memory
+from ampd.engine.overrides import is_constant_overflow
+from ampd.engine.ranks import Alone, Heard, Moments, Orders, Ranks, T, Weights, placed, state_of
 from ampd.engine.window import MicroBatch
 from ampd.engine.workload import HasLoss, Workload
 from ampd.errors import WorkloadError
@@ -54,6 +63,7 @@ class Group:
         self._shared = SharedOrders(self, own)
         self._averaged: DistributedDataParallel | None = None
         self._accumulates = True
+        self._is_sending = False
 
     def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
         """All of it, on each rank."""
@@ -75,13 +85,13 @@ class Group:
             warnings.simplefilter(
                 "ignore", FutureWarning
             )  # its successor is not in all versions that we take
-            self._averaged = DistributedDataParallel(_Loss(workload, model), broadcast_buffers=False)
+            self._averaged = DistributedDataParallel(LossModule(workload, model), broadcast_buffers=False)
         self._accumulates = accumulate
-        return _Averaged(self._averaged)
+        return Averaged(self._averaged)
 
-    def accumulating(self) -> AbstractContextManager[object]:
-        """DDP's no_sync, unless `amp.enable_distributed_accumulation` is off."""
-        if self._averaged is None or not self._accumulates:
+    def accumulating(self, *, parts: bool = False) -> AbstractContextManager[object]:
+        """DDP's no_sync; between micro-batches not where `amp.enable_distributed_accumulation` is off."""
+        if self._averaged is None or not (self._accumulates or parts):
             return nullcontext()
         scope: AbstractContextManager[object] = self._averaged.no_sync()
         return scope
@@ -93,31 +103,55 @@ class Group:
         """The model is whole."""
         return act()
 
+    def backward(self, loss: Tensor) -> None:
+        """DDP sums in its course, unless it accumulates."""
+        self._is_sending = self._averaged is not None and self._averaged.require_backward_grad_sync
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._is_sending = False
+
+    def kept(self, error: RuntimeError) -> RuntimeError:
+        """Without its frames where it is memory that is short: they hold on to some."""
+        if self._is_sending:
+            raise error
+        if is_out_of_memory(error):
+            return torch.OutOfMemoryError(str(error))
+        if is_constant_overflow(error):
+            return error
+        raise error
+
+    def stand_in(self, micro_batches: int) -> None:
+        """As many passes as the others make, over the parameters alone."""
+        assert self._averaged is not None, "only the passes of a model that was joined are kept"
+        with self.accumulating():
+            for _ in range(micro_batches - 1):
+                self.backward(self._averaged(None))
+        self.backward(self._averaged(None))
+
     def align(self, tensors: Callable[[], Sequence[Tensor]]) -> None:
         """As bytes, since not every backend carries every dtype."""
         for tensor in tensors():
             dist.broadcast(tensor.view(torch.uint8), 0)
 
-    def agree(self, figures: Tensor, losses: int) -> Tensor:
-        """The one collective of an attempt; the last figure that it returns is for `hear`."""
+    def agree(self, figures: Tensor, losses: int, *, is_struck: bool) -> Tensor:
+        """The one collective of an attempt; the last two figures that it returns are for `hear`."""
         count, apart = len(figures), self._apart(len(figures), losses)
-        bad = ~figures.isfinite()
+        bad = ~figures.isfinite() | is_struck
         sane = figures.masked_fill(bad, 0.0)
         slots = torch.full((self.world, apart), -torch.inf, device=figures.device)
         slots[self.rank] = sane[:apart]
-        called = figures.new_full((1,), float(not self._own.empty()))
-        vector = torch.cat((bad.float(), sane[apart:], slots.reshape(-1), called))
+        words = torch.tensor((not self._own.empty(), is_struck), dtype=torch.float32).to(figures.device)
+        vector = torch.cat((bad.float(), sane[apart:], slots.reshape(-1), words))
         dist.all_reduce(vector, dist.ReduceOp.MAX)
-        flags, others, by_rank, called = torch.split(vector, [count, count - apart, slots.numel(), 1])
+        flags, others, by_rank, words = torch.split(vector, [count, count - apart, slots.numel(), 2])
         combined = self._combined(by_rank.reshape(slots.shape), losses)
         agreed = torch.cat((combined, others)).masked_fill(flags.ne(0), torch.nan)
-        return torch.cat((agreed, called))
+        return torch.cat((agreed, words))
 
-    def hear(self, figures: list[float]) -> list[float]:
-        """Take off the last one, which says whether any rank has orders."""
-        *figures, called = figures
+    def hear(self, figures: list[float]) -> Heard:
+        """Take off the last two: whether any rank has orders, and whether an error struck one."""
+        *figures, called, struck = figures
         self.is_called = self.is_called or called > 0
-        return figures
+        return Heard(figures, was_struck=struck > 0)
 
     def confer(self) -> None:
         """One collective; waits for every rank."""
@@ -203,28 +237,6 @@ class SharedOrders:
         while not self._own.empty():
             orders.append(self._own.get())
         return orders
-
-
-class _Loss(nn.Module):
-    """A workload's loss as a module, so that DDP sees the forward pass without wrapping the workload's model."""
-
-    def __init__(self, workload: HasLoss, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self._workload = workload
-
-    def forward(self, micro_batch: MicroBatch) -> Tensor:
-        return self._workload.loss(micro_batch)
-
-
-class _Averaged:
-    def __init__(self, module: DistributedDataParallel) -> None:
-        self._module = module
-
-    def loss(self, micro_batch: MicroBatch) -> Tensor:
-        """The loss, with DDP's hooks around it."""
-        loss: Tensor = self._module(micro_batch)
-        return loss
 
 
 def join(own: Orders, environment: Mapping[str, str] = os.environ, *, leads: bool = True) -> Ranks:

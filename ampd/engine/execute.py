@@ -4,6 +4,8 @@ Clear the gradients; for each micro-batch run forward and loss in the attempt's 
 (autocast must never cover backward). The loss of a window is the mean over its micro-batches. No host sync.
 
 With more than one rank each runs its share of every micro-batch, and gradients travel once, in the window's last backward.
+A rank that an error strikes before that sends zeros in the place of its gradients, since the others wait for it there; that
+it was struck travels with the figures that are agreed anyway, and the window is mended by all ranks together.
 """
 
 from __future__ import annotations
@@ -31,16 +33,29 @@ class Execute:
     def __call__(self, attempt: Attempt) -> Outcome:
         """The unjudged outcome of an attempt."""
         clear_gradients(self.parameters)
+        losses: list[Tensor] = []
+        try:
+            self._run_all(attempt, losses)
+        except RuntimeError as error:
+            struck = self.ranks.kept(error)
+        else:
+            return Outcome(
+                attempt=attempt, losses=torch.stack(losses) if len(losses) > 1 else losses[0].reshape(1)
+            )
+        # Only here, with the traceback and the tensors in its frames gone, is there memory for what is sent instead.
+        count = len(attempt.window.micro_batches)
+        self.ranks.stand_in(count - len(losses))
+        return Outcome(attempt=attempt, losses=torch.zeros(count, device=self.device), struck=struck)
+
+    def _run_all(self, attempt: Attempt, losses: list[Tensor]) -> None:
+        """All micro-batches; `losses` grows with each that was run to its end."""
         *before, last = attempt.window.micro_batches
-        losses = []
         if before:
             with self.ranks.accumulating():
-                losses = [self._run_share(attempt, micro_batch) for micro_batch in before]
+                for micro_batch in before:
+                    losses.append(self._run_share(attempt, micro_batch))
         losses.append(self._run_share(attempt, last))
         self.ranks.collect()
-        return Outcome(
-            attempt=attempt, losses=torch.stack(losses) if len(losses) > 1 else losses[0].reshape(1)
-        )
 
     def _run(self, attempt: Attempt, micro_batch: MicroBatch, weight: float = 1.0) -> Tensor:
         """Forward and backward of a micro-batch that counts `weight` of a micro-batch; returns its mean loss."""
@@ -51,7 +66,7 @@ class Execute:
         count = len(attempt.window.micro_batches)
         share = share if count == 1 else share / count
         share = share if attempt.loss_scale is None else share * attempt.loss_scale
-        share.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.ranks.backward(share)
         return loss.detach().float()
 
     def _run_share(self, attempt: Attempt, micro_batch: MicroBatch) -> Tensor:
@@ -67,7 +82,7 @@ class Execute:
         parts = share.parts(attempt.split)
         weights = [whole * part.samples / share.samples for part in parts]
         *before, last = zip(parts, weights, strict=True)
-        with self.ranks.accumulating():
+        with self.ranks.accumulating(parts=True):
             losses = [self._run(attempt, part, weight) * weight for part, weight in before]
         losses.append(self._run(attempt, last[0], last[1]) * last[1])
         return torch.stack(losses).sum()

@@ -49,6 +49,10 @@ class Governed(Protocol):
         """Take over a configuration; raises ConfigError with nothing changed."""
         ...
 
+    def divide(self, parts: int) -> None:
+        """Divide every micro-batch into so many parts, or into as many as it is divided already."""
+        ...
+
     def reset_scale(self) -> None:
         """Put the loss scale back to where it began."""
         ...

@@ -167,10 +167,14 @@ def _undeclared(_phase: Phase) -> None:
 
 
 def only_figures(report: Report) -> Report:
-    """A report for ranks that do not speak: what happens is the same on all of them and told once, figures are not."""
+    """A report for ranks that do not speak: what happens is the same on all of them and told once, figures are not.
+
+    Nor is what a rank leaves behind when it has to go.
+    """
 
     def select(said: m.Report) -> None:
-        if isinstance(said, m.Snapshot):
+        is_left = isinstance(said, m.Applied) and isinstance(said.applied.action, m.Divide)
+        if is_left or isinstance(said, m.Snapshot):
             report(said)
 
     return select

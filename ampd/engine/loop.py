@@ -25,6 +25,7 @@ from ampd.engine.boundary import Boundary
 from ampd.engine.disk_hold import DiskHold, failure, hold_for, of_disk
 from ampd.engine.emulation import Emulation
 from ampd.engine.feed import Feed
+from ampd.engine.mending import MustLeave
 from ampd.engine.ranks import Orders
 from ampd.engine.saves import Saves
 from ampd.engine.snapshot import Telemetry
@@ -88,6 +89,9 @@ class Loop:
                 self._boundary.live.timed(trained)
                 self._account(records)
                 self._watch.lap("telemetry")
+        except MustLeave as leaving:
+            self._boundary.bequeath(m.Divide(parts=leaving.parts), self.window, str(leaving))
+            raise
         finally:
             feed.close()
 

@@ -4,15 +4,20 @@ Out of memory: every micro-batch is divided in two, in four and so on, each part
 window is run again; the division is remembered, since the next window is no smaller. BatchNorm then sees smaller
 batches, so its statistics differ from an undivided run. `constant`: see `overrides`; it is never charged to the
 fallback budget, because it is no overflow of numbers.
+
+In a group an error is one rank's and the remedy is everybody's: each rank says what it found, all of them know what
+all have found, and do the same. A rank whose memory runs out while gradients are being summed has to leave; it names what
+the group is to begin with when it starts again.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import torch
 from msgspec.structs import replace
 from torch import nn
@@ -21,6 +26,7 @@ from ampd.core.ledger import Cause
 from ampd.core.messages import Report, Split, Widened
 from ampd.core.precision import Precision
 from ampd.engine.overrides import Override, Overrides
+from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.window import Attempt
 from ampd.errors import WorkloadError
 
@@ -33,6 +39,24 @@ class Mended:
     cause: Cause | None = None
 
 
+class Finding(msgspec.Struct, frozen=True):
+    """What struck one rank: `shortage` of memory in torch's words, or the module that a constant is to blame for."""
+
+    shortage: str = ""
+    blamed: Override | None = None
+
+
+class MustLeave(RuntimeError):
+    """A rank cannot go on with its group, which is to begin again with micro-batches in `parts`."""
+
+    def __init__(self, message: str, parts: int) -> None:
+        super().__init__(message)
+        self.parts = parts
+
+
+_FINDINGS = msgspec.msgpack.Decoder(Finding)
+
+
 class Mending:
     """What was learned from errors; for the loop's thread."""
 
@@ -41,13 +65,10 @@ class Mending:
         model: nn.Module,
         device: torch.device,
         emit: Callable[[Report], None],
-        *,
-        has_peers: bool = False,
-        is_sharded: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
         self.split = 1
-        self._has_peers = has_peers
-        self._is_sharded = is_sharded
+        self._ranks = ranks or Alone()
         self._overrides = Overrides(model, device.type)
         self._device = device
         self._emit = emit
@@ -61,18 +82,24 @@ class Mending:
         return attempt
 
     def mend(self, error: RuntimeError, attempt: Attempt) -> Mended:
-        """The attempt to make instead; raises `error` again where nothing helps."""
-        if is_out_of_memory(error):
-            if self._has_peers:
-                raise error  # others may have summed some of its gradients already: a second pass would not match
-            return Mended(self._divide(error, attempt))
-        override = self._overrides.learn(error)
-        if override is None:
+        """The attempt to make instead; raises `error` again where nothing helps, or MustLeave where a group has to."""
+        if self._ranks.world > 1 and is_out_of_memory(error):
+            said = f"rank {self._ranks.rank}: {_said(error)}"
+            raise MustLeave(said, self._halved(error, attempt)) from error
+        finding = self._finding(error)
+        if finding is None:
             raise error
-        if self._is_sharded:
-            raise _beyond_mending(override)
-        self._emit(Widened(window=attempt.window.number, module=override.module, location=override.location))
-        return Mended(self.prepared(attempt), Cause.CONSTANT)
+        if finding.blamed is not None and self._ranks.is_sharded:
+            raise _beyond_mending(finding.blamed)
+        if self._ranks.world > 1:
+            raise error
+        return self._remedy([finding], error, attempt)
+
+    def mend_together(self, error: RuntimeError | None, attempt: Attempt) -> Mended:
+        """The same on all ranks, of which some were struck and this one by `error`; two collectives."""
+        own = self._finding(error) if error is not None else None
+        said = self._ranks.gather(msgspec.msgpack.encode(own or Finding()))
+        return self._remedy([_FINDINGS.decode(each) for each in said], error, attempt)
 
     def state_dict(self) -> dict[str, Any]:
         """The split, and source lines by module."""
@@ -83,17 +110,42 @@ class Mending:
         self.split = state["split"]
         self._overrides.load_state_dict(state["overrides"])
 
-    def _divide(self, error: RuntimeError, attempt: Attempt) -> Attempt:
-        largest = max(m.samples for m in attempt.window.micro_batches)
-        if attempt.split >= largest:
-            raise error
-        self.split = min(2 * attempt.split, largest)
-        message = str(error).split("\n")[0][:200]
-        self._emit(Split(window=attempt.window.number, parts=self.split, message=message))
+    def _finding(self, error: RuntimeError) -> Finding | None:
+        if is_out_of_memory(error):
+            return Finding(shortage=_said(error))
+        blamed = self._overrides.blamed(error)
+        return Finding(blamed=blamed) if blamed is not None else None
+
+    def _remedy(self, found: Sequence[Finding], error: RuntimeError | None, attempt: Attempt) -> Mended:
+        """What helps against all of it."""
+        short = [(rank, finding.shortage) for rank, finding in enumerate(found) if finding.shortage]
+        blamed = {finding.blamed.module: finding.blamed for finding in found if finding.blamed is not None}
+        if any(module in self._overrides.learned for module in blamed):
+            raise error or RuntimeError(f"{', '.join(blamed)}: float32 did not help on another rank")
+        if short:
+            rank, said = short[0]
+            attempt = self._divide(said if self._ranks.world == 1 else f"rank {rank}: {said}", error, attempt)
+        for override in blamed.values():
+            self._overrides.add(override)
+            self._emit(
+                Widened(window=attempt.window.number, module=override.module, location=override.location)
+            )
+        return Mended(self.prepared(attempt), Cause.CONSTANT) if blamed else Mended(attempt)
+
+    def _divide(self, said: str, error: RuntimeError | None, attempt: Attempt) -> Attempt:
+        self.split = self._halved(error or torch.OutOfMemoryError(said), attempt)
+        self._emit(Split(window=attempt.window.number, parts=self.split, message=said))
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
         return replace(attempt, split=self.split)
+
+    def _halved(self, error: RuntimeError, attempt: Attempt) -> int:
+        """In how many parts instead; raises `error` where a part is one sample already."""
+        largest = attempt.window.largest_share(self._ranks.world)
+        if attempt.split >= largest:
+            raise error
+        return min(2 * attempt.split, largest)
 
 
 def _beyond_mending(override: Override) -> WorkloadError:
@@ -107,3 +159,7 @@ def _beyond_mending(override: Override) -> WorkloadError:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """torch's own error on CUDA; on the CPU only its text tells."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _said(error: RuntimeError) -> str:
+    return str(error).split("\n")[0][:200]

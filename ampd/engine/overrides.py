@@ -40,15 +40,9 @@ class Overrides:
         """The loss function itself cannot run in float16."""
         return WHOLE_LOSS in self.learned
 
-    def learn(self, error: RuntimeError) -> Override | None:
-        """Widen the module that `error` comes from; None where that is no constant overflow or was widened before."""
-        if not is_constant_overflow(error):
-            return None
-        override = self._blame(error.__traceback__)
-        if override.module in self.learned:
-            return None
-        self.add(override)
-        return override
+    def blamed(self, error: RuntimeError) -> Override | None:
+        """The module to widen, where `error` is of a constant that does not fit; it may be one that was widened before."""
+        return self._blame(error.__traceback__) if is_constant_overflow(error) else None
 
     def add(self, override: Override) -> None:
         """Run the module in float32 from now on."""

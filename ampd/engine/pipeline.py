@@ -61,6 +61,15 @@ class Settling(Protocol):
 
 
 @runtime_checkable
+class Dividing(Protocol):
+    """A stage that has micro-batches run in parts."""
+
+    def divide(self, parts: int) -> None:
+        """In at least so many from now on; called between windows."""
+        ...
+
+
+@runtime_checkable
 class Resettable(Protocol):
     """A stage that `ampctl reset scaler` puts back to where it began."""
 

@@ -26,6 +26,8 @@ def is_finite_at(precision: Precision, window: Window, parts: Parts) -> bool:
     mark = parts.rewind.mark()
     try:
         outcome = parts.execute(Attempt(window=window, precision=precision, forward_context=context))
+        if outcome.struck is not None and not is_constant_overflow(outcome.struck):
+            raise outcome.struck
         figures = outcome.losses
         if precision is Precision.BFLOAT16:
             norm = total_norm([p.grad for p in parts.parameters if p.grad is not None])

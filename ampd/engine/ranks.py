@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn, optim
@@ -36,6 +36,13 @@ class Orders(Protocol):
         ...
 
 
+class Heard(NamedTuple):
+    """Agreed figures on the host, and whether an error kept some rank from giving its own."""
+
+    figures: list[float]
+    was_struck: bool = False
+
+
 class Ranks(Protocol):
     """The processes of a job, seen from one of them."""
 
@@ -56,8 +63,23 @@ class Ranks(Protocol):
         """The loss whose backward pass averages gradients over ranks; `accumulate` allows `accumulating` to wait."""
         ...
 
-    def accumulating(self) -> AbstractContextManager[object]:
-        """The scope of passes whose gradients stay here until a later pass sends all of them."""
+    def accumulating(self, *, parts: bool = False) -> AbstractContextManager[object]:
+        """The scope of passes whose gradients stay here until a later pass sends all of them.
+
+        `parts` of a micro-batch wait in any case: ranks may have different numbers of them.
+        """
+        ...
+
+    def backward(self, loss: Tensor) -> None:
+        """The backward pass; out of `accumulating` it waits for the other ranks."""
+        ...
+
+    def kept(self, error: RuntimeError) -> RuntimeError:
+        """The error to mend together with the other ranks; raises it where that cannot be."""
+        ...
+
+    def stand_in(self, micro_batches: int) -> None:
+        """Send gradients for so many micro-batches that could not be run, so that nobody waits for them."""
         ...
 
     def collect(self) -> None:
@@ -72,11 +94,14 @@ class Ranks(Protocol):
         """Make tensors what they are on rank 0; no host sync."""
         ...
 
-    def agree(self, figures: Tensor, losses: int) -> Tensor:
-        """Figures of which the first `losses` are means over ranks, and NaN where any rank's was not finite."""
+    def agree(self, figures: Tensor, losses: int, *, is_struck: bool) -> Tensor:
+        """Figures of which the first `losses` are means over ranks, and NaN where any rank's was not finite.
+
+        Where a rank is struck all of them are NaN on all ranks.
+        """
         ...
 
-    def hear(self, figures: list[float]) -> list[float]:
+    def hear(self, figures: list[float]) -> Heard:
         """Agreed figures on the host, without what was for the group itself."""
         ...
 
@@ -137,7 +162,7 @@ class Alone:
         """The loss as it is."""
         return workload
 
-    def accumulating(self) -> AbstractContextManager[object]:
+    def accumulating(self, *, parts: bool = False) -> AbstractContextManager[object]:
         """Nothing to hold back."""
         return nullcontext()
 
@@ -148,16 +173,27 @@ class Alone:
         """The model is whole."""
         return act()
 
+    def backward(self, loss: Tensor) -> None:
+        """Nobody to wait for."""
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+
+    def kept(self, error: RuntimeError) -> RuntimeError:
+        """It is mended where it is caught."""
+        raise error
+
+    def stand_in(self, micro_batches: int) -> None:
+        """Nobody waits."""
+
     def align(self, tensors: Callable[[], Sequence[Tensor]]) -> None:
         """They are."""
 
-    def agree(self, figures: Tensor, losses: int) -> Tensor:
+    def agree(self, figures: Tensor, losses: int, *, is_struck: bool) -> Tensor:
         """With itself."""
         return figures
 
-    def hear(self, figures: list[float]) -> list[float]:
+    def hear(self, figures: list[float]) -> Heard:
         """All of them are for the caller."""
-        return figures
+        return Heard(figures)
 
     def confer(self) -> None:
         """Its own queue is looked at anyway."""

@@ -82,9 +82,13 @@ class Shards(Group):
         self._accumulates = accumulate
         return _InRoot(self._root, workload)
 
-    def accumulating(self) -> AbstractContextManager[object]:
-        """Passes that scatter nothing, unless `amp.enable_distributed_accumulation` is off."""
-        return self._holding_back() if self._accumulates else nullcontext()
+    def accumulating(self, *, parts: bool = False) -> AbstractContextManager[object]:
+        """Passes that scatter nothing; between micro-batches not where `amp.enable_distributed_accumulation` is off."""
+        return self._holding_back() if self._accumulates or parts else nullcontext()
+
+    def kept(self, error: RuntimeError) -> RuntimeError:
+        """None: see above."""
+        raise error
 
     def collect(self) -> None:
         """From the weights to their rows."""

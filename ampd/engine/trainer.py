@@ -21,8 +21,8 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from ampd.core.config import JobConfig
+from ampd.core.faults import Fault
 from ampd.core.ledger import Cause, Ledger, WindowRecord
-from ampd.core.messages import Fault
 from ampd.core.policy import Calm
 from ampd.core.precision import Capability, Choice, Precision, choose
 from ampd.engine import state
@@ -30,12 +30,12 @@ from ampd.engine.assembly import Parts
 from ampd.engine.execute import clear_gradients
 from ampd.engine.inject import Injector
 from ampd.engine.optim import can_be_gated, gated_step
-from ampd.engine.pipeline import Configurable, Resettable, Settling
+from ampd.engine.pipeline import Configurable, Dividing, Resettable, Settling
 from ampd.engine.probe import is_finite_at
 from ampd.engine.rates import Rates, Schedule
 from ampd.engine.stages.autocast import forward_context
 from ampd.engine.stages.scaler import settle
-from ampd.engine.window import Attempt, Outcome, Verdict, Window, flag_of
+from ampd.engine.window import Attempt, Outcome, Pending, Verdict, Window, flag_of
 from ampd.engine.workload import Capturing, Evaluating
 from ampd.errors import ConfigError, PipelineError
 
@@ -135,13 +135,19 @@ class Trainer:
             if isinstance(stage, Resettable):
                 stage.reset()
 
+    def divide(self, parts: int) -> None:
+        """Have every stage that can run micro-batches in parts do so."""
+        for _name, _slot, stage in self.parts.stages:
+            if isinstance(stage, Dividing):
+                stage.divide(parts)
+
     def step(self, window: Window) -> list[WindowRecord]:
         """Run a window; returns the records of the windows that are settled by now, in order.
 
         Judged at once (sync, or risky): this window's, after one host sync per attempt. Deferred: the one before it,
         whose figures have arrived meanwhile; where it was bad, it is replayed now and both are settled.
         """
-        self.parts.injector.enter()
+        self.parts.injector.enter(window.largest_share(self.parts.ranks.world))
         self.parts.ranks.align(self.parts.rewind.flats)
         if not self._may_defer():
             records = self.drain()
@@ -287,11 +293,3 @@ class Trainer:
         if record.quarantined:
             self._quarantine(outcome)
         return record
-
-
-class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """A window whose commit was gated on the device and whose verdict the host has not read."""
-
-    outcome: Outcome
-    lr: float
-    fault: Fault | None

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 from torch import Tensor
 
+from ampd.core.faults import Fault
 from ampd.core.ledger import Cause
 from ampd.core.precision import Precision
 from ampd.engine.letter import Letter
@@ -85,6 +86,10 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
         """Tokens in all micro-batches."""
         return sum(m.tokens for m in self.micro_batches)
 
+    def largest_share(self, world: int) -> int:
+        """Samples in the largest part that one of `world` ranks runs at once, undivided."""
+        return -(-max(m.samples for m in self.micro_batches) // world)
+
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One execution of a window: at which precision, in which context, with which loss scale.
@@ -118,6 +123,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     unscaling, before clipping. `has_strayed`: a module buffer became inf or NaN. `zeros`: the share of gradients that are 0, in float16 without a scale only. `loss`, `norm` and `scale` are their host copies where the host has read them, and
     `replays` the rungs tried so far, oldest first. A PENDING outcome has `found` (a (1,) float32 flag on the device,
     exactly 0 or 1, which gates its commit), the `letter` in which its figures travel, and the `mark` to go back to.
+    `struck` is the error that kept this rank of several from running the attempt to its end, and `was_struck`, once it
+    is judged, whether there was one on any rank: such an outcome is NONFINITE, and its figures mean nothing.
     """
 
     attempt: Attempt
@@ -132,9 +139,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     replays: tuple[tuple[Cause, str], ...] = ()
     clipped: bool = False
     has_strayed: bool = False
+    was_struck: bool = False
+    struck: RuntimeError | None = None
     found: Tensor | None = None
     letter: Letter | None = None
     mark: Mark | None = None
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """A window whose commit was gated on the device and whose verdict the host has not read."""
+
+    outcome: Outcome
+    lr: float
+    fault: Fault | None
 
 
 def flag_of(outcome: Outcome) -> Tensor:

@@ -119,6 +119,11 @@ class Pairs:
             pair.emulation.warn(pair.trainer.choice)
         self.config = config
 
+    def divide(self, parts: int) -> None:
+        """Divide the micro-batches of all pairs."""
+        for pair in self._all():
+            pair.trainer.divide(parts)
+
     def reset_scale(self) -> None:
         """Put the loss scale of all pairs back to where it began."""
         for pair in self._all():

@@ -82,6 +82,7 @@ def test_a_change_reads_as_one_line() -> None:
         (m.Inject(fault="oom"), "fault.injected"),
         (m.Reset(what="stats"), "statistics.reset"),
         (m.Avoid(cause=Cause.DATA), "window.avoided"),
+        (m.Divide(parts=2), "window.divided"),
     ],
 )
 def test_other_actions_have_names_of_their_own(action: m.Action, name: str) -> None:

@@ -65,6 +65,21 @@ def test_a_group_that_came_back_runs_on(group: Bench) -> None:
     assert group.view.state_reason == "resumed at window 5"
 
 
+def test_what_a_rank_left_with_is_told_to_the_next(group: Bench) -> None:
+    """A rank that ran out of memory while gradients were summed has the journal divide before that window."""
+    done = m.AppliedAction(seq=1, window=7, revision=1, action=m.Divide(parts=2), author="policy")
+    peer(group, m.Applied(applied=done))
+    peer(group, m.Applied(applied=done))  # a second rank that was short in the same window
+    group.hello()
+
+    assert group.view.told["window.split"] == 1
+    taken = [record.entry.applied for record in group.of(s.Record) if isinstance(record.entry, s.Taken)]
+    assert taken == [done]
+    start = group.orders[-1]
+    assert isinstance(start, m.Start)
+    assert start.schedule == (done,)
+
+
 def test_a_change_under_way_is_not_lost_with_a_rank(group: Bench) -> None:
     """An action that the lost ranks may not have carried out goes to their successors."""
     group.set()

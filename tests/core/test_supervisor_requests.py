@@ -205,7 +205,9 @@ def test_an_unknown_code_of_the_loop_becomes_apply_failed(bench: Bench) -> None:
     ("command", "action", "result"),
     [
         (p.Reset(what="scaler"), m.Reset(what="scaler"), {"what": "scaler"}),
-        (p.Inject(fault="overflow", windows=3), m.Inject(fault="overflow", windows=3), {"fault": "overflow", "windows": 3}),
+        (p.Inject(fault="overflow", windows=3), m.Inject(fault="overflow", windows=3), {"fault": "overflow", "windows": 3, "rank": None}),
+        (p.Inject(fault="oom", rank=1), m.Inject(fault="oom", rank=1), {"fault": "oom", "windows": 1, "rank": 1}),
+        (p.Reset(what="stats"), m.Reset(what="stats"), {"what": "stats"}),
     ],
 )  # fmt: skip
 def test_actions_are_answered_when_applied(

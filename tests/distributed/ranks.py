@@ -1,6 +1,4 @@
-"""One rank of a group that torchrun started: runs a toy through a list of scenarios and writes down what became of it.
-
-    python -m torch.distributed.run ... -m tests.distributed.ranks DIRECTORY SEED
+"""One rank of a group: runs a toy through a list of scenarios and writes down what became of it.
 
 Many scenarios in one group, because a process that loads torch takes seconds and a window milliseconds. The same
 function runs a scenario alone, so that both can be compared.
@@ -11,8 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
-from ampd.core.messages import Fault
+from ampd.core.messages import Fault, Report
 from ampd.engine import distributed
 from ampd.engine.assembly import equip
 from ampd.engine.device import capability_of
@@ -68,41 +65,61 @@ class Regression:
         return MicroBatch(tensors={"x": x, "y": x.sum(1, keepdim=True)}, samples=len(x))
 
 
-def scenarios(seed: int) -> dict[str, Scenario]:
-    """All of them, by name; the random one is drawn from `seed`, alike on every rank."""
+def scenarios(seed: int, world: int) -> dict[str, Scenario]:
+    """All of them for `world` ranks, by name; the random ones are drawn from `seed`, alike on every rank."""
+    samples, last = 2 * world, world - 1
     full: dict[str, Any] = {"amp": {"dtype": "float32"}}
     half: dict[str, Any] = {"amp": {"dtype": "float16", "init_scale": 1024.0}}
     late = {"amp": {**half["amp"], "replay": "adaptive", "risky_windows": 0}}
     draw = random.Random(seed)
     kinds: tuple[Fault, ...] = ("overflow", "nan-grad", "nan-loss")
-    chance = {w: {draw.randrange(2): draw.choice(kinds)} for w in range(WINDOWS) if draw.random() < 0.5}
+    chance = {w: {draw.randrange(world): draw.choice(kinds)} for w in range(WINDOWS) if draw.random() < 0.5}
+    errors: tuple[Fault, ...] = ("oom", "constant", "overflow")
+    struck = {w: {draw.randrange(world): draw.choice(errors)} for w in range(WINDOWS) if draw.random() < 0.5}
+    each = {"amp": {**full["amp"], "enable_distributed_accumulation": False}}
+    everywhere: dict[int, Fault] = dict.fromkeys(range(world), "oom")
+    cases: dict[str, tuple[Mapping[int, Mapping[int, Fault]], Mapping[str, Any]]] = {
+        "plain": ({}, full),
+        "uneven": ({}, full),
+        "every backward": ({}, each),
+        "loss on the last rank": ({3: {last: "overflow"}}, half),
+        "loss on rank 0": ({3: {0: "overflow"}}, half),
+        "gradient on the last rank": ({4: {last: "nan-grad"}}, half),
+        "both": ({4: {0: "nan-grad", last: "overflow"}}, half),
+        "late": ({4: {last: "overflow"}, 5: {0: "overflow"}}, late),
+        "random": (chance, half),
+        "random, late": (chance, late),
+        "memory on the last rank": ({3: {last: "oom"}}, full),
+        "memory on rank 0": ({3: {0: "oom"}}, full),
+        "memory everywhere": ({3: everywhere}, full),
+        "memory, uneven": ({3: {last: "oom"}}, full),
+        "memory, every backward": ({3: {last: "oom"}}, each),
+        "memory, late": ({4: {last: "oom"}, 5: {0: "oom"}}, late),
+        "memory at first": ({0: {last: "oom"}}, full),
+        "constant on the last rank": ({3: {last: "constant"}}, half),
+        "constant, late": ({4: {last: "constant"}}, late),
+        "memory and constant": ({3: {0: "constant", last: "oom"}}, half),
+        "random errors": (struck, half),
+        "random errors, late": (struck, late),
+    }
     return {
-        "plain": Scenario(sections=full),
-        "uneven": Scenario(samples=5, sections=full),
-        "every backward": Scenario(
-            sections={"amp": {**full["amp"], "enable_distributed_accumulation": False}}
-        ),
-        "loss on rank 1": Scenario(faults={3: {1: "overflow"}}, sections=half),
-        "loss on rank 0": Scenario(faults={3: {0: "overflow"}}, sections=half),
-        "gradient on rank 1": Scenario(faults={4: {1: "nan-grad"}}, sections=half),
-        "both": Scenario(faults={4: {0: "nan-grad", 1: "overflow"}}, sections=half),
-        "late": Scenario(faults={4: {1: "overflow"}, 5: {0: "overflow"}}, sections=late),
-        "random": Scenario(faults=chance, sections=half),
-        "random, late": Scenario(faults=chance, sections=late),
+        name: Scenario(faults=faults, sections=sections, samples=samples + ("uneven" in name))
+        for name, (faults, sections) in cases.items()
     }
 
 
-def trainer_of(scenario: Scenario, ranks: Ranks) -> Trainer:
+def trainer_of(scenario: Scenario, ranks: Ranks, emit: Callable[[Report], None]) -> Trainer:
     """A trainer of a scenario."""
-    sections = {**scenario.sections, "distributed": {"processes": 2}, "batch": {"size": scenario.samples}}
-    config = toy.config(**sections)
-    parts = equip(config, Regression(scenario), toy.CPU, lambda _report: None, ranks=ranks)
+    batch = {"size": scenario.samples}
+    config = toy.config(**scenario.sections, distributed={"processes": max(2, ranks.world)}, batch=batch)
+    parts = equip(config, Regression(scenario), toy.CPU, emit, ranks=ranks)
     return Trainer(config, parts, capability_of(toy.CPU), WINDOWS)
 
 
 def play(scenario: Scenario, ranks: Ranks | None = None) -> dict[str, Any]:
     """Run a scenario; alone, where a fault on any rank is a fault."""
-    subject = trainer_of(scenario, ranks or Alone())
+    reports: list[Report] = []
+    subject = trainer_of(scenario, ranks or Alone(), reports.append)
     records = []
     for number in range(WINDOWS):
         here = scenario.faults.get(number, {})
@@ -116,6 +133,7 @@ def play(scenario: Scenario, ranks: Ranks | None = None) -> dict[str, Any]:
         "weights": [round_trip(p) for p in subject.parts.parameters],
         "records": [msgspec.to_builtins(record) for record in records],
         "ledger": msgspec.to_builtins(subject.ledger.job),
+        "reports": [msgspec.to_builtins(report) for report in reports],
     }
 
 
@@ -144,13 +162,8 @@ def _state_of(subject: Trainer) -> dict[str, bytes]:
     return {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
 
 
-def main(words: Sequence[str]) -> None:
-    """Play all scenarios in this rank, and write down what came of them."""
-    ranks = distributed.join(toy.orders())
-    played = {name: play(scenario, ranks) for name, scenario in scenarios(int(words[1])).items()}
-    (Path(words[0]) / f"{ranks.rank}.json").write_text(json.dumps(played))
-    distributed.leave()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def play_all(seed: int, directory: Path) -> None:
+    """Play all scenarios in this rank of a group, and write down what came of them."""
+    ranks = distributed.Group(toy.orders())
+    played = {name: play(scenario, ranks) for name, scenario in scenarios(seed, ranks.world).items()}
+    (directory / f"{ranks.rank}-of-{ranks.world}.json").write_text(json.dumps(played))

@@ -102,10 +102,10 @@ class Learning:
 
 def scenarios(seed: int) -> dict[str, Scenario]:
     """Some of `ranks`, and one in which every window overflows on one rank or the other."""
-    known = ranks.scenarios(seed)
-    chosen = ("plain", "uneven", "every backward", "loss on rank 1", "both", "late", "random, late")
+    known = ranks.scenarios(seed, 2)
+    chosen = ("plain", "uneven", "every backward", "loss on the last rank", "both", "late", "random, late")
     always: dict[int, dict[int, Fault]] = {window: {window % 2: "overflow"} for window in range(WINDOWS)}
-    half = known["loss on rank 1"].sections
+    half = known["loss on the last rank"].sections
     return {name: known[name] for name in chosen} | {"always": Scenario(faults=always, sections=half)}
 
 

@@ -89,7 +89,7 @@ def test_every_window_is_applied_once_or_skipped(told: list[dict[str, Any]], nam
 
 def test_a_fault_on_one_rank_is_replayed_by_both(told: list[dict[str, Any]]) -> None:
     """A loss that overflows on rank 1 alone makes rank 0 replay the window too, for the same cause."""
-    record = both(told, "loss on rank 1")[0]["records"][3]
+    record = both(told, "loss on the last rank")[0]["records"][3]
 
     assert (record["replays"], record["skipped"]) == ([["forward", "float32"]], None)
 

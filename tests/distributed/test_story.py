@@ -13,13 +13,16 @@ from ampd.core import protocol as p
 from tests.daemon.daemons import Daemon, until
 from tests.story.jobs import digits_job, metrics_of
 
-TWO = {"distributed": "processes = 2", "checkpoint": "every_windows = 20"}
+TWO = {"distributed": "processes = 2", "checkpoint": "every_windows = 20", "batch": "size = 8"}
 FALLBACKS = 'ampd_fp32_fallbacks_total{cause="forward"}'
 
 
 @pytest.mark.timeout(300)
 def test_two_ranks_end_to_end() -> None:
-    """Changed, overflowed, saved, stopped and resumed, a rank killed on the way: as if nothing had ever happened."""
+    """Changed, overflowed, saved, stopped and resumed, a rank killed, another short of memory while gradients travel.
+
+    A run that is given the journal ends alike, as if nothing had ever happened.
+    """
     with digits_job(windows=150) as job, digits_job(windows=150) as undisturbed:
         job.write(**TWO)
         daemon = job.start()
@@ -38,6 +41,9 @@ def test_two_ranks_end_to_end() -> None:
         os.kill(ranks_of(resumed)[1], signal.SIGKILL)
         becomes_ready(resumed, count=2)
         assert resumed.status()["restarts"] == {"rank_lost": 1}
+        resumed.ask(p.Inject(fault="oom-backward", rank=1))
+        until("the group began again in parts", lambda: resumed.said("window.divided"))
+        becomes_ready(resumed, count=3)
         assert resumed.ends(120) == 0
 
         undisturbed.write(**TWO)

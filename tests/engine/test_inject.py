@@ -11,7 +11,9 @@ from torch import Tensor
 from ampd.core import messages as m
 from ampd.core.precision import Precision
 from ampd.engine.inject import FaultyWorkload, Injector
+from ampd.engine.ranks import Alone
 from ampd.engine.stages.autocast import forward_context
+from ampd.errors import ConfigError
 from tests.engine import toy
 
 FAULTS: list[m.Fault] = ["overflow", "nan-loss", "nan-grad"]
@@ -143,3 +145,45 @@ def test_a_job_that_does_not_allow_faults_has_none(fault: m.Fault) -> None:
     (record,) = toy.run(subject, range(1), {0: fault})
 
     assert (record.replays, record.skipped) == ((), None)
+
+
+class OneOfTwo(Alone):
+    """Rank 1 of a group that nobody calls."""
+
+    rank = 1
+    world = 2
+
+
+@pytest.mark.parametrize(("rank", "active"), [(None, "oom"), (0, None), (1, "oom")])
+def test_a_fault_may_be_one_ranks_alone(rank: int | None, active: m.Fault | None) -> None:
+    """The others are told of it, since what is armed is saved once for all, and go on undisturbed."""
+    injector = Injector(OneOfTwo())
+    injector.arm("oom", 1, rank)
+    restored = Injector(OneOfTwo())
+
+    restored.load_state_dict(injector.state_dict())
+    restored.enter()
+
+    assert restored.active == active
+
+
+def test_a_rank_that_is_not_there_is_refused() -> None:
+    """With the ranks that there are; nothing is armed."""
+    injector = Injector(OneOfTwo())
+
+    with pytest.raises(ConfigError, match="no rank 2: this job has ranks 0 to 1"):
+        injector.arm("oom", 1, rank=2)
+    injector.enter()
+    assert injector.active is None
+
+
+@pytest.mark.parametrize("fault", ["oom", "oom-backward"])
+def test_memory_is_short_for_an_undivided_micro_batch_only(fault: m.Fault) -> None:
+    """Also where the first that a process sees is a part: it begins with what another had to learn."""
+    subject = toy.trainer(amp={"dtype": "float32"})
+    subject.divide(2)
+
+    (record,) = toy.run(subject, range(1), {0: fault})
+
+    assert record.skipped is None
+    assert subject.state_dict()["stages"]["fallback"]["split"] == 2

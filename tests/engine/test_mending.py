@@ -12,7 +12,8 @@ from ampd.core import messages as m
 from ampd.core.precision import Precision
 from ampd.engine.assembly import equip
 from ampd.engine.device import capability_of
-from ampd.engine.mending import Mending
+from ampd.engine.mending import Mending, MustLeave
+from ampd.engine.ranks import Alone
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Attempt
 from tests.engine import toy
@@ -144,9 +145,48 @@ def without_batchnorm(subject: Trainer) -> None:
 
 def test_a_rank_of_several_leaves_when_memory_runs_out() -> None:
     """Its peers may have summed some of its gradients: a second backward pass would meet their next one."""
-    mending = Mending(toy.Toy().model, toy.CPU, lambda _report: None, has_peers=True)
+    mending = Mending(toy.Toy().model, toy.CPU, lambda _report: None, OneOfTwo())
     attempt = Attempt(window=toy.window(0), precision=Precision.FLOAT32)
 
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(MustLeave, match="rank 1: full") as left:
         mending.mend(torch.OutOfMemoryError("full"), attempt)
-    assert mending.split == 1
+    assert (left.value.parts, mending.split) == (2, 1)
+
+
+def test_a_rank_whose_last_sample_does_not_fit_fails() -> None:
+    """Beginning again in smaller parts would not help it: four samples shared by two ranks are two each."""
+    mending = Mending(toy.Toy().model, toy.CPU, lambda _report: None, OneOfTwo())
+    attempt = Attempt(window=toy.window(0), precision=Precision.FLOAT32, split=2)
+
+    with pytest.raises(torch.OutOfMemoryError, match="full"):
+        mending.mend(torch.OutOfMemoryError("full"), attempt)
+
+
+def test_memory_that_runs_out_in_the_backward_pass_splits_too() -> None:
+    """A process that is alone has nobody who waits for its gradients."""
+    subject, reports = reporting(toy.Toy(), dtype="float32")
+    subject.parts.injector.arm("oom-backward", 1)
+
+    (record,) = toy.run(subject, range(1))
+
+    assert [r.parts for r in reports if isinstance(r, m.Split)] == [2]
+    assert record.skipped is None
+
+
+def test_a_split_that_is_ordered_never_joins_what_was_divided() -> None:
+    """What a journal repeats may be less than what a checkpoint has learned since."""
+    subject, _reports = reporting(toy.Toy())
+
+    splits = []
+    for parts in (2, 4, 2):
+        subject.divide(parts)
+        splits.append(subject.state_dict()["stages"]["fallback"]["split"])
+
+    assert splits == [2, 4, 4]
+
+
+class OneOfTwo(Alone):
+    """Rank 1 of a group that nobody calls."""
+
+    rank = 1
+    world = 2

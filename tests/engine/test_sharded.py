@@ -97,12 +97,19 @@ def test_a_weight_without_rows_is_refused_by_name() -> None:
 
 def test_a_constant_is_not_mended_where_weights_are_shared() -> None:
     """The pass that it cut short left gathered weights behind; the error names the place and the ways out."""
-    mending = Mending(toy.Toy().model, toy.CPU, lambda _report: None, has_peers=True, is_sharded=True)
+    mending = Mending(toy.Toy().model, toy.CPU, lambda _report: None, OneOfSharers())
     attempt = Attempt(window=toy.window(0), precision=Precision.FLOAT16)
     error = RuntimeError("value cannot be converted to type at::Half without overflow")
 
     with pytest.raises(WorkloadError, match=r"a constant in loss\(\).*fsdp2.*bfloat16"):
         mending.mend(error, attempt)
+
+
+class OneOfSharers(Alone):
+    """Rank 0 of a group that nobody calls, and that shares the weights."""
+
+    world = 2
+    is_sharded = True
 
 
 def test_one_process_has_nothing_to_share() -> None:

@@ -25,7 +25,7 @@ from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
 from ampd.engine.float32 import true_float32
 from ampd.engine.mark import Mark
-from ampd.engine.mending import Mending
+from ampd.engine.mending import Mended, Mending
 from ampd.engine.pipeline import Proceed
 from ampd.engine.rewind import Rewind
 from ampd.engine.stages.context import StageContext
@@ -57,6 +57,10 @@ class Fallback:
         """Take over the ladder."""
         self._rungs = {precision: rungs_of(config.amp, precision) for precision in Precision}
 
+    def divide(self, parts: int) -> None:
+        """Begin attempts in parts."""
+        self._mending.split = max(self._mending.split, parts)
+
     def _recover(self, attempt: Attempt, mark: Mark, proceed: Proceed) -> Outcome:
         """The window's first attempt, and what it leads to."""
         outcome = self._run(self._mending.prepared(attempt), mark, proceed)
@@ -72,9 +76,16 @@ class Fallback:
         """Replay a window that turned out bad after the next one: from today's buffers, with that day's randomness."""
         today = self._rewind.mark()
         that_day = failed.mark or today
-        outcome = self._descend(failed, replace(today, generators=that_day.generators), proceed)
+        outcome = self._resolve(failed, replace(today, generators=that_day.generators), proceed)
         self._rewind.set_generators(today.generators)
         return outcome
+
+    def _resolve(self, failed: Outcome, mark: Mark, proceed: Proceed) -> Outcome:
+        if not failed.was_struck:
+            return self._descend(failed, mark, proceed)
+        together = self._mending.mend_together(failed.struck, replace(failed.attempt, is_deferred=False))
+        outcome = self._finish(together, mark, proceed)
+        return outcome if outcome.verdict is Verdict.FINITE else self._descend(outcome, mark, proceed)
 
     def _descend(self, outcome: Outcome, mark: Mark, proceed: Proceed) -> Outcome:
         """Down the ladder until an attempt is finite; the buffers are put back where none is."""
@@ -99,18 +110,24 @@ class Fallback:
 
     def _run(self, attempt: Attempt, mark: Mark, proceed: Proceed) -> Outcome:
         """One attempt; an error that can be mended is, and the attempt made again from the same mark."""
+        return self._finish(self._try(attempt, proceed), mark, proceed)
+
+    def _try(self, attempt: Attempt, proceed: Proceed) -> Outcome | Mended:
+        """An outcome, or what to do instead: when this returns, the tensors in an error's frames are gone."""
+        try:
+            outcome = _known(proceed(attempt))
+        except RuntimeError as error:
+            return self._mending.mend(error, attempt)
+        return self._mending.mend_together(outcome.struck, attempt) if outcome.was_struck else outcome
+
+    def _finish(self, tried: Outcome | Mended, mark: Mark, proceed: Proceed) -> Outcome:
         replays: tuple[tuple[Cause, str], ...] = ()
-        while True:
-            try:
-                outcome = _known(proceed(attempt))
-                return replace(outcome, replays=replays) if replays else outcome
-            except RuntimeError as error:
-                mended = self._mending.mend(error, attempt)
-            # Only here, with the traceback and the tensors in its frames gone, can memory be had again.
-            if mended.cause is not None:
-                replays = (*replays, (mended.cause, mended.attempt.precision.value))
-            attempt = mended.attempt
+        while isinstance(tried, Mended):
+            if tried.cause is not None:
+                replays = (*replays, (tried.cause, tried.attempt.precision.value))
             self._rewind.restore(mark)
+            tried = self._try(tried.attempt, proceed)
+        return replace(tried, replays=replays) if replays else tried
 
     def state_dict(self) -> dict[str, Any]:
         """What was learned: the split, and the modules that run in float32."""
@@ -171,11 +188,5 @@ def build(options: NoOptions, context: StageContext) -> Fallback:
     return Fallback(
         context.config,
         context.rewind,
-        Mending(
-            context.model,
-            context.device,
-            context.emit,
-            has_peers=context.ranks.world > 1,
-            is_sharded=context.ranks.is_sharded,
-        ),
+        Mending(context.model, context.device, context.emit, context.ranks),
     )

@@ -9,7 +9,8 @@ float16 without a scale (`scale_loss = false`) lets small gradients vanish; the 
 with the other figures.
 
 A parked scale: attempts at other precisions neither use nor move the scale, so float16 -> bfloat16 -> float16 goes on
-where it was. A replay never moves it either: one back-off per bad window, however many rungs.
+where it was. A replay never moves it either: one back-off per bad window, however many rungs. Nor does an attempt that an
+error struck on some rank, unless it is deferred, where only the gate is known in time.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
 from ampd.engine.letter import Letters
 from ampd.engine.pipeline import Proceed
-from ampd.engine.ranks import Ranks
+from ampd.engine.ranks import Heard, Ranks
 from ampd.engine.rewind import Rewind
 from ampd.engine.scale import LossScale
 from ampd.engine.stages.context import StageContext
@@ -59,13 +60,13 @@ class Scaler:
             (outcome.losses, norm.reshape(1), *vanished, self.scale.value, self._rewind.strays())
         )
         losses = outcome.losses.numel()
-        figures = self._ranks.agree(figures, losses)
+        figures = self._ranks.agree(figures, losses, is_struck=outcome.struck is not None)
         norm = figures[losses]  # of all ranks' gradients together
         if attempt.is_deferred:
             judged = self._defer(outcome, norm, figures)
         else:
             judged = judge(outcome, norm, self._ranks.hear(figures.tolist()), scaled=scaled)
-        if found is not None and attempt.rung == 0:
+        if found is not None and attempt.rung == 0 and not judged.was_struck:
             bad = (
                 judged.found if judged.found is not None else found.fill_(judged.verdict is Verdict.NONFINITE)
             )
@@ -110,10 +111,10 @@ class Scaler:
         )
 
 
-def judge(outcome: Outcome, grad_norm: Tensor | None, figures: list[float], *, scaled: bool) -> Outcome:
+def judge(outcome: Outcome, grad_norm: Tensor | None, heard: Heard, *, scaled: bool) -> Outcome:
     """The verdict from figures on the host: losses, norm, the share of zeros where it was taken, scale, strays."""
     count = outcome.losses.numel()
-    losses, (norm, *zeros, scale, strays) = figures[:count], figures[count:]
+    losses, (norm, *zeros, scale, strays) = heard.figures[:count], heard.figures[count:]
     is_finite = math.isfinite(norm) and strays == 0 and all(map(math.isfinite, losses))
     return replace(
         outcome,
@@ -124,6 +125,7 @@ def judge(outcome: Outcome, grad_norm: Tensor | None, figures: list[float], *, s
         scale=scale if scaled else None,
         has_strayed=strays != 0,
         zeros=zeros[0] if zeros else None,
+        was_struck=heard.was_struck,
     )
 
 
