@@ -26,13 +26,13 @@ from ampd.engine.disk_hold import DiskHold, failure, hold_for, of_disk
 from ampd.engine.emulation import Emulation
 from ampd.engine.feed import Feed
 from ampd.engine.mending import MustLeave
+from ampd.engine.milestones import Milestones
 from ampd.engine.ranks import Orders
 from ampd.engine.saves import Saves
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Window
-from ampd.engine.workload import Evaluating
 from ampd.engine.writer import Files
 
 _PAUSED_LOOK_SECONDS = 0.02
@@ -50,9 +50,9 @@ class Loop:
         self._start = start
         self._trainer = trainer
         self._boundary, self._writer = boundary, writer
-        self._orders, self._report = orders, report
+        self._orders, self._report, self._declare = orders, report, declare
         self._emulation = Emulation(trainer.parts.device, report)
-        self._declare = declare
+        self._milestones = Milestones(trainer)
         self._warm: JobConfig | None = None  # what kernels were built for and tuned to
         self._watch = Stopwatch()
         self._distributions = Distributions()
@@ -143,27 +143,13 @@ class Loop:
 
     def _is_eventful(self) -> bool:
         """Something may happen at this boundary that needs every window settled."""
-        config, window = self._trainer.config, self.window
-        return (
-            self._boundary.has_work(window)
-            or bool(self._saves.are_wanted or self._stop)
-            or window >= self._trainer.total_windows
-            or window % self._trainer.parts.workload.windows_per_epoch == 0
-            or window % config.checkpoint.every_windows == 0
-            or (bool(config.evaluate.every_windows) and window % config.evaluate.every_windows == 0)
-        )
+        is_busy = bool(self._saves.are_wanted or self._stop)
+        return is_busy or self._boundary.has_work(self.window) or self._milestones.is_one(self.window)
 
     def _do_what_is_due(self) -> None:
-        config = self._trainer.config
-        every = config.evaluate.every_windows
-        is_last = self.window == self._trainer.total_windows
-        if (
-            every
-            and (self.window % every == 0 or is_last)
-            and isinstance(self._trainer.parts.workload, Evaluating)
-        ):
+        if self._milestones.is_evaluated(self.window):
             self._evaluate()
-        if self.window % config.checkpoint.every_windows == 0 and not is_last:
+        if self._milestones.is_saved(self.window):
             self._saves.want()
 
     def _serve_requests(self) -> None:
