@@ -80,13 +80,19 @@ class Group:
         return part, part.samples * self.world / micro_batch.samples
 
     def join(self, workload: HasLoss, model: nn.Module, *, accumulate: bool) -> HasLoss:
-        """The loss under DistributedDataParallel. Buffers are ours to align: a replay puts them back first."""
+        """The loss under DistributedDataParallel. Buffers are ours to align: a replay puts them back first.
+
+        DDP lays gradients out anew after its first backward pass, in the order in which they came, and sums of three ranks or
+        more depend on where a number lies. So that pass is one of zeros, before any window: a resumed run then sums in the
+        order of one that was never stopped.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter(
                 "ignore", FutureWarning
             )  # its successor is not in all versions that we take
             self._averaged = DistributedDataParallel(LossModule(workload, model), broadcast_buffers=False)
         self._accumulates = accumulate
+        self.stand_in(1)
         return Averaged(self._averaged)
 
     def accumulating(self, *, parts: bool = False) -> AbstractContextManager[object]:

@@ -8,6 +8,7 @@ together, so they are forked when torch is there: before it has begun a thread. 
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import subprocess
@@ -40,6 +41,7 @@ def main(words: Sequence[str]) -> int:
     module, _colon, name = words[0].partition(":")
     play: Play = getattr(importlib.import_module(module), name)
     seed, directory = int(words[1]), Path(words[2])
+    gc.freeze()  # what is loaded stays: each collection would go through all of torch again
     return max(_group(play, seed, directory, world) for world in map(int, words[3:]))
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ampd.core.messages import Fault, Report
-from ampd.engine import distributed
+from ampd.engine import checkpoint, distributed
 from ampd.engine.assembly import equip
 from ampd.engine.device import capability_of
 from ampd.engine.ranks import Alone, Ranks
@@ -162,8 +162,25 @@ def _state_of(subject: Trainer) -> dict[str, bytes]:
     return {name: tensor.detach().numpy().tobytes() for name, tensor in tensors.items()}
 
 
+def resume(scenario: Scenario, ranks: Ranks, root: Path) -> str:
+    """The hash after all windows, of which the second half was trained by other trainers, from a checkpoint."""
+    before = trainer_of(scenario, ranks, lambda _report: None)
+    toy.run(before, range(WINDOWS // 2))
+    state = before.state_dict()
+    if ranks.rank == 0:
+        checkpoint.save(root, WINDOWS // 2, 0, state)
+    ranks.all(True)
+    (path,) = checkpoint.listed(root)
+    after = trainer_of(scenario, distributed.Group(toy.orders()), lambda _report: None)
+    after.load_state_dict(checkpoint.load(path, checkpoint.verify(path)))
+    toy.run(after, range(WINDOWS // 2, WINDOWS))
+    return fingerprint(_state_of(after))
+
+
 def play_all(seed: int, directory: Path) -> None:
     """Play all scenarios in this rank of a group, and write down what came of them."""
     ranks = distributed.Group(toy.orders())
-    played = {name: play(scenario, ranks) for name, scenario in scenarios(seed, ranks.world).items()}
+    cases = scenarios(seed, ranks.world)
+    played: dict[str, Any] = {name: play(scenario, ranks) for name, scenario in cases.items()}
+    played["resumed"] = resume(cases["plain"], ranks, directory / f"checkpoints-of-{ranks.world}")
     (directory / f"{ranks.rank}-of-{ranks.world}.json").write_text(json.dumps(played))

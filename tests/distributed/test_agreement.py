@@ -13,6 +13,7 @@ import pytest
 from tests.distributed.forks import fork
 from tests.distributed.ranks import WINDOWS, play, play_all, scenarios
 
+pytestmark = pytest.mark.timeout(300)  # of the groups, which run before the first test
 SEED = random.SystemRandom().randrange(2**31)
 WORLDS = (2, 4)
 NAMES = list(scenarios(SEED, 2))
@@ -105,6 +106,15 @@ def test_the_ledger_is_that_of_one_process(played: Callable[[int], Played], name
 
     for key in ("applied", "skipped", "fp32_fallbacks", "replays"):
         assert ours[key] == theirs[key], key
+
+
+@in_every_world
+def test_a_resumed_group_ends_as_one_that_was_never_stopped(
+    played: Callable[[int], Played], world: int
+) -> None:
+    """Bit for bit, at four ranks too, whose sums depend on where DDP lays a gradient."""
+    for rank in played(world):
+        assert rank["resumed"] == rank["plain"]["hash"]
 
 
 @in_every_world
