@@ -16,10 +16,9 @@ from typing import Any
 
 import msgspec
 
-from ampd.core import keys
+from ampd.core import group, keys
 from ampd.core.amp import AMPConfig
 from ampd.core.config import JobConfig
-from ampd.core.group import DistributedSection
 from ampd.core.keys import Key
 from ampd.core.section import Section
 from ampd.errors import ConfigError
@@ -119,7 +118,7 @@ def check(config: JobConfig) -> None:
         )
     _check_scales(config.amp)
     _check_finite(config)
-    _check_nodes(config.distributed)
+    group.check(config.distributed)
     _check_processes(config)
 
 
@@ -151,31 +150,6 @@ def _check_scales(amp: AMPConfig) -> None:
             field="amp.min_scale",
             hint="the scale must have room between its floor and its ceiling",
         )
-
-
-def _check_nodes(section: DistributedSection) -> None:
-    """Several nodes need a place to meet, and one node has nobody to meet."""
-    if section.nodes > 1 and not section.rendezvous:
-        raise ConfigError(
-            f"distributed.nodes = {section.nodes} needs distributed.rendezvous", field="distributed.rendezvous",
-            hint='HOST:PORT of the node that leads, for example rendezvous = "gpu1:29400"',
-        )  # fmt: skip
-    if section.rendezvous and not 0 < int(section.rendezvous.rpartition(":")[2]) < 1 << 16:
-        raise ConfigError(
-            f"distributed.rendezvous = {section.rendezvous!r}: expected a port from 1 to 65535",
-            field="distributed.rendezvous", hint="torchrun's own choice is 29400",
-        )  # fmt: skip
-    for key in ("rendezvous", "node") if section.nodes == 1 else ():
-        if getattr(section, key) not in ("", None):
-            raise ConfigError(
-                f"distributed.{key} is for several nodes, and the job has one", field=f"distributed.{key}",
-                hint="leave it out, or set distributed.nodes",
-            )  # fmt: skip
-    if section.node is not None and section.node >= section.nodes:
-        raise ConfigError(
-            f"distributed.node = {section.node}: a job of {section.nodes} nodes has 0 to {section.nodes - 1}",
-            field="distributed.node", hint="the node with number 0 leads",
-        )  # fmt: skip
 
 
 def _check_processes(config: JobConfig) -> None:

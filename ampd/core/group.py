@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from ampd.core.section import Section, fixed
+from ampd.errors import ConfigError
 
 
 class DistributedSection(Section, frozen=True, kw_only=True):
@@ -76,3 +77,28 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     endpoint: str = ""
     """Where it takes commands over TCP; empty where it does not."""
+
+
+def check(section: DistributedSection) -> None:
+    """Several nodes need a place to meet, and one node has nobody to meet; raises ConfigError."""
+    if section.nodes > 1 and not section.rendezvous:
+        raise ConfigError(
+            f"distributed.nodes = {section.nodes} needs distributed.rendezvous", field="distributed.rendezvous",
+            hint='HOST:PORT of the node that leads, for example rendezvous = "gpu1:29400"',
+        )  # fmt: skip
+    if section.rendezvous and not 0 < int(section.rendezvous.rpartition(":")[2]) < 1 << 16:
+        raise ConfigError(
+            f"distributed.rendezvous = {section.rendezvous!r}: expected a port from 1 to 65535",
+            field="distributed.rendezvous", hint="torchrun's own choice is 29400",
+        )  # fmt: skip
+    for key in ("rendezvous", "node") if section.nodes == 1 else ():
+        if getattr(section, key) not in ("", None):
+            raise ConfigError(
+                f"distributed.{key} is for several nodes, and the job has one", field=f"distributed.{key}",
+                hint="leave it out, or set distributed.nodes",
+            )  # fmt: skip
+    if section.node is not None and section.node >= section.nodes:
+        raise ConfigError(
+            f"distributed.node = {section.node}: a job of {section.nodes} nodes has 0 to {section.nodes - 1}",
+            field="distributed.node", hint="the node with number 0 leads",
+        )  # fmt: skip
