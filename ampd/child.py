@@ -15,7 +15,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -30,6 +30,8 @@ LOG = "worker.log"
 LAST_LINES = 20
 _TAIL_BYTES = 16384
 _GROUP = (sys.executable, "-m", "ampd.group")
+_ALONE = {"WORLD_SIZE": "1"}
+"""A worker that has no others must not look for those that somebody else's launcher speaks of."""
 _GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -70,7 +72,9 @@ class Started:
         section = view.config.distributed
         processes = processes_of(section)
         if processes == 1 and section.nodes == 1:
-            return await Child.start([*self._command, "--link", link, "--rank", "0"], directory)
+            words = ["--link", link, "--rank", "0", *([] if view.place.leads else ["--follows"])]
+            told = view.place.environment or _ALONE
+            return await Child.start([*self._command, *words], directory, told)
         restarts = view.config.restart.max_restarts
         words = ["--link", link, "--processes", str(processes), "--max-restarts", str(restarts)]
         words += _meeting(view) if section.nodes > 1 else []
@@ -86,7 +90,9 @@ def _meeting(view: JobView) -> list[str]:
 
 
 def processes_of(section: DistributedSection) -> int:
-    """How many processes a job has; "auto" counts the GPUs that it may see, without loading torch."""
+    """How many processes are ours to start; "auto" counts the GPUs that it may see, without loading torch."""
+    if section.processes == "env":
+        return 1
     if section.processes != "auto":
         return section.processes
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -105,9 +111,14 @@ class Child:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], directory: JobDirectory, *, has_ranks: bool = False
+        cls,
+        command: Sequence[str],
+        directory: JobDirectory,
+        more: Mapping[str, str] = {},
+        *,
+        has_ranks: bool = False,
     ) -> Child:
-        """Start a worker; raises OSError where its program cannot be run.
+        """Start a worker, with `more` in its environment; raises OSError where its program cannot be run.
 
         torchrun closes what its ranks could inherit, except standard streams: there the lock is their input.
         """
@@ -120,7 +131,7 @@ class Child:
             begun = os.fstat(output.fileno()).st_size
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=directory.lock if has_ranks else asyncio.subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-                pass_fds=(directory.lock,), env=os.environ | {WORKER_OF: str(directory.path)},
+                pass_fds=(directory.lock,), env={**os.environ, **more, WORKER_OF: str(directory.path)},
             )  # fmt: skip
         failpoints.reach("start.spawned")
         directory.note_worker(process.pid)

@@ -103,7 +103,8 @@ class Daemon:
 
     def _view(self, directory: JobDirectory, here: Place) -> JobView:
         now = time.time()
-        leader = None if here.leads else Leader(host=self._config.distributed.rendezvous.rpartition(":")[0])
+        met = self._config.distributed.rendezvous.rpartition(":")[0] or os.environ.get("MASTER_ADDR", "")
+        leader = None if here.leads else Leader(host=met)
         return JobView(
             name=self._config.job.name, directory=str(directory.path), boot=secrets.token_hex(4), pid=os.getpid(),
             endpoint="", http="", started=now, config=self._config, is_attached=self._is_attached, state_since=now,
@@ -112,8 +113,8 @@ class Daemon:
 
     def _answer(self, view: JobView, opened: contextlib.ExitStack) -> Shell:
         """Answer questions from now on."""
-        runtime = endpoints.runtime_directory(view.name)
-        opening = gate.read(self._config.control.listen)
+        runtime = endpoints.runtime_directory(_seated(view))
+        opening = gate.read(self._config.control.listen) if view.place.seat == 0 else None
         if opening is not None:
             _take_every_file()
         control = ControlServer.bind(runtime, boot=view.boot, group=self._config.control.group, gate=opening)
@@ -130,7 +131,7 @@ class Daemon:
         await asyncio.to_thread(importlib.import_module, "ampd.ports")
         from ampd import ports
 
-        link, metrics = ports.bind(view, endpoints.runtime_directory(view.name), opened)
+        link, metrics = ports.bind(view, endpoints.runtime_directory(_seated(view)), opened)
         view.http = metrics.address
         journal, aside = ports.open_files(directory, opened, is_fresh=self._is_fresh)
         if aside is not None:
@@ -143,6 +144,11 @@ class Daemon:
 
     def _say(self, message: str) -> None:
         print(f"ampd: {message}", file=self._err, flush=True)
+
+
+def _seated(view: JobView) -> str:
+    """The name that a daemon's sockets are found by: the job's, or with a number where that one is on the same machine."""
+    return f"{view.name}-{view.place.seat}" if view.place.seat else view.name
 
 
 def _take_every_file() -> None:

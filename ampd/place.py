@@ -4,6 +4,9 @@ The node that has the rendezvous' address leads. It has to be known before there
 journal and the directory of the job; and it has to be that one, because torchrun's store lives there: a job cannot
 outlive that machine anyway. torchrun itself orders nodes by address, which nobody would guess.
 
+With `processes = "env"` none of this is ours to say: whoever started the processes has numbered them, and each of them is
+a node with one rank.
+
 Whether an address is ours is asked of the kernel, by binding to it: that knows every interface, where a comparison of
 names knows one. Under what address the others reach us is asked of it too: the one that it would send from to the
 rendezvous. Neither sends a packet.
@@ -12,10 +15,11 @@ rendezvous. Neither sends a packet.
 from __future__ import annotations
 
 import fcntl
+import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +35,17 @@ _IPV6_ADDRESSES = Path("/proc/net/if_inet6")
 Address = tuple[socket.AddressFamily, Any]
 
 
-def find(section: DistributedSection, say: Callable[[str], None]) -> Place:
-    """Where we stand; waits for the rendezvous' name to resolve, and raises ConfigError where it does not."""
+_NAMES = (("RANK", "WORLD_SIZE", "LOCAL_RANK"), ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"))
+"""How torchrun and Slurm call a process's number, how many there are, and its number on its machine."""
+
+
+def find(
+    section: DistributedSection, say: Callable[[str], None], environment: Mapping[str, str] = os.environ
+) -> Place:
+    """Where we stand; waits for the rendezvous' name to resolve. Raises ConfigError where that cannot be known."""
     host = socket.gethostname()
+    if section.processes == "env":
+        return _launched(host, environment, say)
     if section.nodes == 1:
         return Place(host=host)
     met = _resolved(section.rendezvous, say)
@@ -41,6 +53,40 @@ def find(section: DistributedSection, say: Callable[[str], None]) -> Place:
     address = _facing(met[0], section.rendezvous)
     name = host if section.node is None else f"{host}-{section.node}"
     return Place(host=host, node=name, leads=leads, address=address, interface=_interface_of(address))
+
+
+def _launched(host: str, environment: Mapping[str, str], say: Callable[[str], None]) -> Place:
+    """The place that torchrun or Slurm has given to this process."""
+    rank, world, seat = _numbers(environment)
+    if world == 1:
+        return Place(host=host)
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]
+    if missing:
+        raise _unlaunched(
+            f"{rank} of {world} processes does not know where to meet the others: {' and '.join(missing)} not set",
+            'in a Slurm script: export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1) MASTER_PORT=29400',
+        )
+    master = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+    interface = _interface_of(_facing(_resolved(master, say)[0], master))
+    told = {"RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_RANK": str(seat)}
+    if interface and "GLOO_SOCKET_IFNAME" not in environment:
+        told["GLOO_SOCKET_IFNAME"] = interface
+    return Place(
+        host=host, node=f"rank-{rank}", leads=rank == 0, interface=interface, seat=seat, environment=told
+    )
+
+
+def _numbers(environment: Mapping[str, str]) -> tuple[int, int, int]:
+    for rank, world, seat in _NAMES:
+        if rank in environment and world in environment:
+            numbers = [environment[rank], environment[world], environment.get(seat, "0")]
+            if not all(number.isdigit() for number in numbers) or int(numbers[0]) >= int(numbers[1]):
+                raise _unlaunched(
+                    f"{rank}={numbers[0]}, {world}={numbers[1]}, {seat}={numbers[2]}: expected numbers, "
+                    f"{rank} below {world}"
+                )
+            return int(numbers[0]), int(numbers[1]), int(numbers[2])
+    raise _unlaunched("neither RANK and WORLD_SIZE are set, nor SLURM_PROCID and SLURM_NTASKS")
 
 
 def _resolved(rendezvous: str, say: Callable[[str], None]) -> list[Address]:
@@ -103,6 +149,13 @@ def _addresses_of(interface: str) -> list[str]:
 
 def _refused(rendezvous: str, reason: str) -> ConfigError:
     return ConfigError(
-        f"distributed.rendezvous = {rendezvous!r}: {reason}",
+        f"distributed: the nodes cannot meet at {rendezvous!r}: {reason}",
         field="distributed.rendezvous", hint="give the name or address of the node that is to lead, as all nodes know it",
+    )  # fmt: skip
+
+
+def _unlaunched(reason: str, hint: str = "") -> ConfigError:
+    return ConfigError(
+        f'distributed.processes = "env": {reason}',
+        field="distributed.processes", hint=hint or "start `ampd start` by torchrun or srun, or set a number of processes",
     )  # fmt: skip

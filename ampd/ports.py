@@ -40,10 +40,16 @@ def bind(view: JobView, runtime: Path, opened: contextlib.ExitStack) -> tuple[Su
     """The addresses that somebody else may have; what is bound is closed with `opened`. Raises ConfigError."""
     metrics = MetricsServer(lambda: view)
     opened.callback(metrics.close)
-    metrics.bind(view.config.http.listen)
+    metrics.bind(_listen_of(view))
     link = SupervisorLink.bind(runtime)
     opened.callback(link.close)
     return link, metrics
+
+
+def _listen_of(view: JobView) -> str:
+    """The daemons of a job on one machine listen on ports in a row; 0 takes any free one."""
+    host, _colon, port = view.config.http.listen.rpartition(":")
+    return f"{host}:{int(port) + view.place.seat}" if int(port) else view.config.http.listen
 
 
 def open_files(

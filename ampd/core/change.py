@@ -175,7 +175,12 @@ def _check_processes(config: JobConfig) -> None:
             'distributed.strategy = "fsdp2" needs more than one process to share the weights, and the job has one',
             field="distributed.strategy", hint="leave it out: one process holds them all; or set distributed.processes",
         )  # fmt: skip
-    if section.processes != "auto" and config.batch.size < section.processes * section.nodes:
+    if section.processes == "env" and amp.on_bad_window == "rollback":
+        raise ConfigError(
+            'amp.on_bad_window = "rollback" starts all processes again, which distributed.processes = "env" leaves to others',
+            field="amp.on_bad_window", hint="take skip, quarantine, pause or abort; or have ampd start the processes",
+        )  # fmt: skip
+    if isinstance(section.processes, int) and config.batch.size < section.processes * section.nodes:
         on_nodes = f" on each of {section.nodes} nodes" if section.nodes > 1 else ""
         raise ConfigError(
             f"batch.size = {config.batch.size} cannot be shared by distributed.processes = {section.processes}{on_nodes}",

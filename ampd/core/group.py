@@ -15,12 +15,13 @@ class DistributedSection(Section, frozen=True, kw_only=True):
         Annotated[
             int,
             fixed(
-                "Processes that train together on a node, by torchrun; auto: one for each GPU, 1 without.",
+                "Processes that train together on a node, by torchrun; auto: one for each GPU, 1 without. env: this "
+                "daemon has one of those that torchrun or Slurm has started, as its environment says.",
                 ge=1,
                 le=1024,
             ),
         ]
-        | Literal["auto"]
+        | Literal["auto", "env"]
     ) = 1
     nodes: Annotated[
         int,
@@ -53,8 +54,13 @@ class DistributedSection(Section, frozen=True, kw_only=True):
 
     @property
     def is_group(self) -> bool:
-        """torchrun starts the ranks, also again: more than one process may train."""
+        """More than one process may train."""
         return self.processes != 1 or self.nodes > 1
+
+    @property
+    def has_agent(self) -> bool:
+        """A torchrun of ours starts the ranks, and starts them again when one is lost."""
+        return self.is_group and self.processes != "env"
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +75,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Where the other nodes reach this one."""
     interface: str = ""
     """The network interface that has the address; empty where it is not known."""
+    seat: int = 0
+    """Which of the daemons of this job on this machine it is."""
+    environment: dict[str, str] = {}
+    """What its worker has to know to join the processes that somebody else has started."""
 
 
 class Leader(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +100,11 @@ def check(section: DistributedSection) -> None:
         raise ConfigError(
             f"distributed.rendezvous = {section.rendezvous!r}: expected a port from 1 to 65535",
             field="distributed.rendezvous", hint="torchrun's own choice is 29400",
+        )  # fmt: skip
+    if section.nodes > 1 and section.processes == "env":
+        raise ConfigError(
+            'distributed.processes = "env" joins processes that are there, and distributed.nodes starts some',
+            field="distributed.nodes", hint="leave nodes and rendezvous out: the environment says who trains together",
         )  # fmt: skip
     for key in ("rendezvous", "node") if section.nodes == 1 else ():
         if getattr(section, key) not in ("", None):

@@ -55,9 +55,14 @@ def backoff_seconds(section: RestartSection, crashes: int) -> float:
     return min(doubled, max(section.backoff_seconds, LONGEST_BACKOFF_SECONDS))
 
 
+def most_restarts(view: JobView) -> int:
+    """How often a worker is started again without a new checkpoint; a group that others have started, they restart."""
+    return 0 if view.config.distributed.processes == "env" else view.config.restart.max_restarts
+
+
 def gave_up(view: JobView, exited: Exited) -> m.Finished:
     """The result of a job whose worker crashed once too often."""
-    crashes = view.config.restart.max_restarts + 1
+    crashes = most_restarts(view) + 1
     last = exited.last_lines[-1] if exited.last_lines else ""
     times = "once" if crashes == 1 else f"{crashes} times in a row without a new checkpoint"
     return m.Finished(

@@ -104,7 +104,7 @@ class Run:
         if self._is_rolling_back:
             return self._roll_back(now)
         self._crashes += 1
-        if self._crashes > restart.max_restarts:
+        if self._crashes > outcome.most_restarts(view):
             return self.end(outcome.gave_up(view, self.last_exit), now)
         kind = "hung" if self._watch.hung is not None else outcome.kind_of(self.last_exit)
         view.lately.restarted(now)

@@ -31,8 +31,8 @@ def is_news(view: JobView, worker: Worker, report: m.Report, *, was_ready: bool)
         return False
     match report:
         case m.Hello():
-            is_group = view.config.distributed.is_group
-            return worker is Worker.LOADING or (is_group and worker is not Worker.GONE)
+            is_restarted = view.config.distributed.has_agent and worker is not Worker.GONE
+            return worker is Worker.LOADING or is_restarted
         case m.Ready():
             return worker is Worker.BRIEFED
         case m.Snapshot() | m.Applied():

@@ -14,7 +14,7 @@ def test_a_job_has_one_process_unless_it_says_more() -> None:
     assert job_config().distributed.processes == 1
 
 
-@pytest.mark.parametrize("processes", [1, 2, 32, "auto"])
+@pytest.mark.parametrize("processes", [1, 2, 32, "auto", "env"])
 def test_processes_are_a_number_or_auto(processes: int | str) -> None:
     """As many as named, or one for each GPU."""
     assert job_config(distributed__processes=processes).distributed.processes == processes
@@ -105,6 +105,12 @@ def test_nodes_meet_at_a_name_or_an_address(rendezvous: str) -> None:
         ({"nodes": 2, "rendezvous": "gpu1:70000"}, "rendezvous", "expected a port from 1 to 65535"),
         ({"nodes": 2, "rendezvous": "gpu1:29400", "node": 2}, "node", "2 nodes has 0 to 1"),
         ({"nodes": 0}, "nodes", "nodes = 0"),
+        (
+            {"nodes": 2, "rendezvous": "gpu1:29400", "processes": "env"},
+            "nodes",
+            "joins processes that are there",
+        ),
+        ({"rendezvous": "gpu1:29400", "processes": "env"}, "rendezvous", "the job has one"),
     ],
 )
 def test_nodes_that_cannot_meet_are_refused(keys: dict[str, object], field: str, message: str) -> None:
@@ -126,3 +132,11 @@ def test_every_process_of_every_node_needs_a_sample() -> None:
 def test_keys_between_processes_may_be_set_between_nodes() -> None:
     """One process on each of two nodes is more than one process."""
     assert job_config(**NODES, amp__sync_batch_norm=True).amp.sync_batch_norm
+
+
+def test_processes_of_others_are_not_started_again_for_a_rollback() -> None:
+    """Going back to a checkpoint takes new workers on all of them at once."""
+    with pytest.raises(ConfigError, match="starts all processes again") as caught:
+        job_config(distributed__processes="env", amp__on_bad_window="rollback")
+
+    assert caught.value.field == "amp.on_bad_window"

@@ -185,3 +185,21 @@ def test_a_job_of_several_nodes_is_a_group_with_one_process_on_each() -> None:
 def test_the_place_is_plain_data() -> None:
     """What is told of the leader is what JSON can hold."""
     assert msgspec.json.decode(msgspec.json.encode(JOINED.leader), type=Leader) == JOINED.leader
+
+
+def test_a_rank_that_others_have_started_is_not_started_again() -> None:
+    """Whoever started all of them does that, with all of them."""
+    bench = Bench(job_config(distributed__processes="env")).running()
+    bench.die(1, "peer closed")
+
+    assert bench.view.state is JobState.FAILED
+    assert bench.exits[0].message.startswith("the worker crashed once, the last time with exit code 1")
+    assert [ending.code for ending in bench.exits] == [1]
+
+
+def test_a_rank_that_others_have_started_says_hello_once() -> None:
+    """No torchrun of ours starts it again behind the daemon's back."""
+    bench = Bench(job_config(distributed__processes="env")).running()
+    bench.hello()
+
+    assert bench.supervisor.run.worker is Worker.READY

@@ -94,3 +94,65 @@ def test_a_name_may_resolve_late(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert place.find(met("late.example:29400"), said.append).leads
     assert said == ["waiting up to 60 s for late.example to resolve"]
+
+
+JOIN = DistributedSection(processes="env")
+MASTER = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29400"}
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", **MASTER}
+SLURM = {"SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1", **MASTER}
+
+
+@pytest.mark.parametrize(
+    "environment", [TORCHRUN, SLURM, {**SLURM, **TORCHRUN}], ids=["torchrun", "slurm", "both"]
+)
+def test_the_environment_says_which_rank_a_daemon_has(environment: dict[str, str]) -> None:
+    """And what its worker is told of it is in torch's words, whoever said it."""
+    found = place.find(JOIN, print, environment)
+
+    assert (found.node, found.leads, found.seat) == ("rank-3", False, 1)
+    assert found.environment == {
+        "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+
+
+def test_rank_0_of_the_environment_leads() -> None:
+    """Its store is where the others meet."""
+    assert place.find(JOIN, print, TORCHRUN | {"RANK": "0"}).leads
+
+
+def test_the_one_process_of_an_environment_is_alone() -> None:
+    """It needs nobody to meet."""
+    assert place.find(JOIN, print, {"RANK": "0", "WORLD_SIZE": "1"}) == Place(host=HOST)
+
+
+def test_an_interface_that_is_chosen_outside_stays() -> None:
+    """What the operator has set is not ours to change."""
+    found = place.find(JOIN, print, TORCHRUN | {"GLOO_SOCKET_IFNAME": "ib0"})
+
+    assert "GLOO_SOCKET_IFNAME" not in found.environment
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "neither RANK and WORLD_SIZE are set, nor SLURM_PROCID and SLURM_NTASKS"),
+        ({"RANK": "1"}, "neither RANK and WORLD_SIZE"),
+        (
+            TORCHRUN | {"RANK": "4"},
+            "RANK=4, WORLD_SIZE=4, LOCAL_RANK=1: expected numbers, RANK below WORLD_SIZE",
+        ),
+        (TORCHRUN | {"RANK": "one"}, "RANK=one"),
+        (
+            SLURM | {"MASTER_ADDR": ""},
+            "3 of 4 processes does not know where to meet the others: MASTER_ADDR not set",
+        ),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "MASTER_ADDR and MASTER_PORT not set"),
+    ],
+)
+def test_an_environment_that_names_no_group_is_refused(environment: dict[str, str], message: str) -> None:
+    """With what is missing, before anything is started."""
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        place.find(JOIN, print, environment)
+
+    assert caught.value.field == "distributed.processes"
+    assert caught.value.hint
