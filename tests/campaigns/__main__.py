@@ -21,6 +21,7 @@ from tests.campaigns import (
     hangs,
     kills,
     never_hangs,
+    nodes,
     reloads,
     signals,
     soak,
@@ -31,7 +32,7 @@ from tests.campaigns import (
 
 CAMPAIGNS: tuple[ModuleType, ...] = (
     engine_faults, corruptions, decoder_fuzz, kills, exactly_once, compare_and_set, two_daemons, events,
-    hangs, never_hangs, wire_fuzz, signals, reloads, trials, clocks, soak,
+    hangs, never_hangs, wire_fuzz, signals, reloads, trials, nodes, clocks, soak,
 )  # fmt: skip
 
 
