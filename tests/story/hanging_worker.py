@@ -1,7 +1,8 @@
 """The real worker with a workload that hangs where it is told to, once for each time: `--hang KIND@NUMBER`.
 
 `python -m tests.story.hanging_worker --hang gil@30 --hang stop@60 --slow init@2 ...` hangs in the 30th and then, in the
-next worker, in the 60th micro-batch that it computes. What has hung is noted in the job directory, with its moment.
+next worker, in the 60th window that it runs (or, in the loader, draws). What has hung is noted in the job directory, with
+its moment.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ def spin() -> None:
 
 
 def hold_the_interpreter(seconds: int = FOR_EVER) -> None:
-    """A C call that keeps the interpreter: PyDLL, where CDLL would let go of it."""
-    ctypes.PyDLL(None).sleep(seconds)
+    """A C call that keeps the interpreter: PyDLL, where CDLL would let go of it. The signal for stacks interrupts it."""
+    while seconds:
+        seconds = ctypes.PyDLL(None).sleep(seconds)
 
 
 def stop() -> None:
@@ -53,33 +55,38 @@ class Script:
     """What is to go wrong, each once over all workers of the job."""
 
     def __init__(self, hangs: list[str], slow: list[str]) -> None:
-        self._hangs = [word.partition("@")[::2] for word in hangs]
+        self._hangs = [(place, *word.partition("@")[::2]) for place, word in enumerate(hangs)]
         self.slow = {name: int(seconds) for name, _, seconds in (word.partition("@") for word in slow)}
         self._directory = Path(os.environ[WORKER_OF])
 
     def meet(self, number: int, *, in_loader: bool) -> None:
-        """Hang here where it is told, and has not happened yet."""
-        for kind, at in self._hangs:
-            note = self._directory / f"hung-{kind}"
-            if (kind == "loader") == in_loader and number >= int(at) and not note.exists():
-                note.write_text(repr(time.time()))
-                HANGS[kind]()
+        """Hang here where it is told, and has not happened yet: the words come in their order."""
+        for place, kind, at in self._hangs:
+            note = self._directory / f"hung-{place}"
+            if not note.exists():
+                if (kind == "loader") == in_loader and number >= int(at):
+                    note.write_text(repr(time.time()))
+                    HANGS[kind]()
+                return
 
 
 class Hanging(Digits):
     """The digits, as the script has them."""
 
     script: Script
-    computed = 0
+    drawn = computed = 0
 
     def windows(self, epoch: int, start: int) -> Iterator[tuple[MicroBatch, ...]]:
-        for position, window in enumerate(super().windows(epoch, start), start):
-            self.script.meet(epoch * self.windows_per_epoch + position, in_loader=True)
+        for window in super().windows(epoch, start):
+            Hanging.drawn += 1
+            self.script.meet(Hanging.drawn, in_loader=True)
             yield window
 
     def loss(self, micro_batch: MicroBatch) -> Tensor:
         Hanging.computed += 1
-        self.script.meet(Hanging.computed, in_loader=False)
+        if Hanging.computed == 1:
+            hold_the_interpreter(self.script.slow.get("compile", 0))
+        self.script.meet(Hanging.computed // self._accumulate, in_loader=False)
         return super().loss(micro_batch)
 
     def evaluate(self) -> Mapping[str, float]:

@@ -22,6 +22,7 @@ def write(job: DigitsJob) -> None:
     job.write(
         checkpoint="every_windows = 20",
         evaluate="every_windows = 40",
+        restart="max_restarts = 1000\nbackoff_seconds = 0.01",
         watchdog=f"least_seconds = {BUDGET_SECONDS}\nwindow_seconds = {BUDGET_SECONDS}",
     )
 

@@ -16,7 +16,7 @@ def test_every_hang_is_found_and_the_run_is_exact() -> None:
     """One job hangs four times: told in time, with stacks where there can be some, restarted, and exact in the end."""
     with digits_job(windows=160) as job, digits_job(windows=160) as whole:
         hangs.write(job)
-        daemon = hangs.start(job, hang=["loop@40", "gil@60", "stop@80", "loader@130"])
+        daemon = hangs.start(job, hang=["loop@20", "gil@30", "stop@25", "loader@30"])
         assert daemon.ends(180) == 0, daemon.err.read_text()
 
         late = hangs.lateness(job, daemon)
@@ -39,11 +39,11 @@ def _check_stacks(daemon: Daemon) -> None:
 
 @pytest.mark.timeout(120)
 def test_what_is_slow_and_says_so_is_left_alone() -> None:
-    """A start and evaluations that take longer than the budget of a window, the interpreter held from their first moment."""
+    """A start, a first window and evaluations that take longer than a window may, the interpreter held all the while."""
     with digits_job(windows=50) as job:
         hangs.write(job)
         seconds = int(hangs.BUDGET_SECONDS) + 1
-        daemon = hangs.start(job, slow=[f"init@{seconds}", f"evaluation@{seconds}"])
+        daemon = hangs.start(job, slow=[f"{what}@{seconds}" for what in ("init", "compile", "evaluation")])
 
         assert daemon.ends(60) == 0
         assert daemon.said("worker.hung") == []
