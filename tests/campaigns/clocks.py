@@ -21,7 +21,7 @@ from tests.story.jobs import QuickJob, metrics_of, quick_job
 from tests.story.wall_clock import WallClock
 
 NAME = "clocks"
-STEPS = 8
+STEPS = 4
 BUDGET_SECONDS = 5.0
 LATE_SECONDS = 1.0
 HOUR, YEAR = 3600, 31_536_000

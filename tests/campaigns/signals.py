@@ -12,6 +12,7 @@ import random
 import signal
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from ampd.core import protocol as p
@@ -25,16 +26,25 @@ _CODES = {0, 130, -signal.SIGTERM}
 """Stopped; interrupted before it saved; ended before there was anything to stop."""
 
 
-def case(seed: int) -> None:
-    """Disturb one daemon, and start the next on what it left."""
-    draw = random.Random(seed)
+def case(seed: int, daemons: int = 1) -> None:
+    """Disturb so many, and start the next on what each left; many are summed up."""
+    draw, met, begin = random.Random(seed), Counter[str](), time.monotonic()
+    for _ in range(daemons):
+        met.update(_one(draw))
+    if daemons > 1:
+        seconds = time.monotonic() - begin
+        print(f"{NAME}: {daemons} daemons in {seconds:.0f} s; signals by the state of the job: {dict(met)}")
+
+
+def _one(draw: random.Random) -> list[str]:
+    """A daemon from its start to its end, and the next; the states in which each signal met it."""
     with tempfile.TemporaryDirectory(prefix="ampd-") as home:
         job = Job(Path(home))
         job.write(restart="backoff_seconds = 0.2\nsave_budget_seconds = 20")
         try:
             daemon = job.start(worker=draw.choice(_WORKERS))
             until("the daemon has the job", (job.directory / "lock").exists)
-            sent = _disturb(daemon, draw)
+            sent, states = _disturb(daemon, draw)
             code = daemon.ends()
             assert code in _CODES, f"exit code {code} after {sent}: {daemon.err.read_text()}"
             assert "Traceback" not in daemon.err.read_text(), daemon.err.read_text()
@@ -42,18 +52,26 @@ def case(seed: int) -> None:
             after.runs()
             after.signal(signal.SIGTERM)
             assert after.ends() == 0
+            return states
         finally:
             job.clean()
 
 
-def _disturb(daemon: Daemon, draw: random.Random) -> list[str]:
-    """Send signals from a random moment on; which they were."""
+def _disturb(daemon: Daemon, draw: random.Random) -> tuple[list[str], list[str]]:
+    """Send signals from a random moment on; which they were, and in which state each met the job."""
     time.sleep(draw.uniform(0.0, 1.5))  # the point of the campaign: the moment is random
     if draw.random() < 0.3:
         with contextlib.suppress(CommandError, AssertionError):
             daemon.ask(p.Pause() if draw.random() < 0.5 else p.Checkpoint())
     signals = [draw.choice(_SIGNALS) for _ in range(draw.randint(1, 4))]
+    states = []
     for number in [*signals, signal.SIGTERM]:
+        states.append(_state(daemon))
         daemon.signal(number)
         time.sleep(draw.choice([0.0, 0.01, 0.1]))
-    return [number.name for number in signals]
+    return [number.name for number in signals], states
+
+
+def _state(daemon: Daemon) -> str:
+    moves = daemon.said("lifecycle.changed")
+    return str(moves[-1]["to"]) if moves else "starting"
