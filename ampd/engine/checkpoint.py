@@ -6,7 +6,7 @@ for the manifest, in the form that `sha256sum --check` reads. Window and action 
 exists already is never written again. It is written beside its place under a temporary name, every file is fsynced,
 then the directory, and all of it is read back; then it is renamed and the parent fsynced. So a name that is visible is
 complete; a damaged one (a byte, a file missing or one too many, another state's name) is renamed `...damaged` and the
-one before it used. No file named "latest" is trusted. Older ones go only after that, out of sight first. A quarantined
+one before it used. No file named "latest" is trusted. Older ones go only after that (`retention`). A quarantined
 window is kept in the same form, by the same code.
 
 Of the leaves of a state (`engine.leaves`) tensors go to safetensors, the rest to the manifest.
@@ -35,7 +35,8 @@ from ampd.errors import CheckpointError
 
 FORMAT = 2
 MANIFEST, CHECKSUM = "manifest.json", "manifest.sha256"
-_PREFIX = "window-"
+PREFIX = "window-"
+"""Of the names of checkpoints."""
 
 
 class FileEntry(msgspec.Struct, frozen=True):
@@ -57,14 +58,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     plain: dict[str, Any]
 
 
-class Keep(msgspec.Struct, frozen=True, kw_only=True):
-    """Which checkpoints stay: the `last`, those at multiples of `every` windows, and the `best` by evaluated loss."""
-
-    last: int
-    every: int = 0
-    best: int = 0
-
-
 def save(
     root: Path, window: int, seq: int, state: Mapping[str, Any], unjudged: Collection[str] = ()
 ) -> tuple[Path, int]:
@@ -75,7 +68,7 @@ def save(
     Raises CheckpointError for a state that is not finite, OSError where the disk fails; either way nothing
     visible has changed.
     """
-    target = root / f"{_PREFIX}{window:08d}-{seq:04d}"
+    target = root / f"{PREFIX}{window:08d}-{seq:04d}"
     if target.exists():
         size = _size_of(verify(target))
         disk.sync(root)  # an earlier try may have ended here
@@ -87,7 +80,7 @@ def save(
 
 def quarantine(root: Path, window: int, content: Mapping[str, Any]) -> Path:
     """Keep a window that was never applied, with what is needed to look at it; returns its directory."""
-    target = root / f"{_PREFIX}{window:08d}"
+    target = root / f"{PREFIX}{window:08d}"
     if not target.exists():
         _publish(target, (window, 0), *flatten(content))
     return target
@@ -136,20 +129,20 @@ def newest(root: Path, set_aside: Callable[[Path, str], None]) -> tuple[Path, Ma
 
 def listed(root: Path) -> list[Path]:
     """Visible checkpoints, oldest first."""
-    numbers = {path: _numbers_of(path) for path in root.glob(f"{_PREFIX}*")}
+    numbers = {path: numbers_of(path) for path in root.glob(f"{PREFIX}*")}
     return sorted((path for path, found in numbers.items() if found), key=lambda path: numbers[path])
 
 
-def _numbers_of(path: Path) -> list[int]:
+def numbers_of(path: Path) -> list[int]:
     """Window and action number, by a checkpoint's name; none where it is not one that is visible."""
-    parts = path.name.removeprefix(_PREFIX).split("-")
+    parts = path.name.removeprefix(PREFIX).split("-")
     return [int(part) for part in parts] if all(part.isdigit() for part in parts) else []
 
 
 def verify(path: Path) -> Manifest:
     """The manifest of a checkpoint that is what it lists, no more and no less; raises CheckpointError otherwise."""
     try:
-        manifest = msgspec.json.decode(_vouched_for(path), type=Manifest)
+        manifest = described(path)
         _require_exactly({*manifest.files, MANIFEST, CHECKSUM}, path)
         for name, entry in manifest.files.items():
             if _entry_of(path / name) != entry:
@@ -161,13 +154,18 @@ def verify(path: Path) -> Manifest:
     if manifest.format != FORMAT:
         raise CheckpointError(f"{path} has format {manifest.format}, this version reads {FORMAT}")
     held = [manifest.window, manifest.seq]
-    if _numbers_of(path) not in (
+    if numbers_of(path) not in (
         [],
         held[:1],
         held,
     ):  # a save would take it for the state that it is to write
         raise CheckpointError(f"{path} is misnamed: it holds window {held[0]}, action {held[1]}")
     return manifest
+
+
+def described(path: Path) -> Manifest:
+    """The manifest alone, as it was written; raises CheckpointError, OSError or msgspec.DecodeError."""
+    return msgspec.json.decode(_vouched_for(path), type=Manifest)
 
 
 def _vouched_for(path: Path) -> bytes:
@@ -195,41 +193,6 @@ def load(path: Path, manifest: Manifest) -> dict[str, Any]:
     for name in manifest.files:
         leaves.update(load_file(path / name))
     return unflatten(leaves)
-
-
-def prune(root: Path, keep: Keep) -> None:
-    """Delete what `keep` does not name, and what earlier crashes left half done; raises OSError.
-
-    Only for right after a save: the newest is known to be good then.
-    """
-    for path in sorted(set(listed(root)) - _kept(root, keep)):
-        disk.remove(path)
-    for path in root.glob(f".{_PREFIX}*"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _kept(root: Path, keep: Keep) -> set[Path]:
-    paths = listed(root)
-    kept = set(paths[-keep.last :])
-    if keep.every:
-        kept |= {path for path in paths if _window_of(path) % keep.every == 0}
-    if keep.best:
-        losses = {path: loss for path in paths if (loss := _evaluated_loss(path)) is not None}
-        kept |= set(sorted(losses, key=lambda path: losses[path])[: keep.best])
-    return kept
-
-
-def _window_of(path: Path) -> int:
-    return _numbers_of(path)[0]
-
-
-def _evaluated_loss(path: Path) -> float | None:
-    """The held-out loss of that very state, where it was evaluated; a manifest that is damaged has none."""
-    try:
-        loss = msgspec.json.decode(_vouched_for(path), type=Manifest).plain.get("evaluated/loss")
-    except (OSError, msgspec.DecodeError, CheckpointError):
-        return None
-    return loss if isinstance(loss, float) else None
 
 
 def _refuse_nonfinite(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from ampd.core.messages import SaveFailed
 from ampd.core.phase import Phase
 from ampd.engine.boundary import Boundary
-from ampd.engine.checkpoint import Keep
+from ampd.engine.retention import Keep
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer

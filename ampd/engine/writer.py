@@ -26,8 +26,9 @@ from ampd import failpoints
 from ampd.core.ledger import Cause, WindowRecord
 from ampd.core.messages import Quarantined, Report, Saved, SaveFailed, Warned
 from ampd.core.trouble import Trouble, trouble_of
-from ampd.engine import checkpoint, disk
+from ampd.engine import checkpoint, disk, retention
 from ampd.engine.leaves import flatten
+from ampd.engine.retention import Keep
 from ampd.errors import CheckpointError
 
 CHECKPOINTS = "checkpoints"
@@ -41,7 +42,7 @@ class SaveTask:
     window: int
     seq: int
     state: Mapping[str, Any]
-    keep: checkpoint.Keep
+    keep: Keep
     stall_seconds: float
     unjudged: Collection[str] = ()
     request_id: str = ""
@@ -252,9 +253,9 @@ class Writer:
         )
         self._report(self.trouble)
 
-    def _prune(self, keep: checkpoint.Keep) -> None:
+    def _prune(self, keep: Keep) -> None:
         try:
-            checkpoint.prune(self.checkpoints, keep)
+            retention.prune(self.checkpoints, keep)
         except OSError as error:
             self._warn("prune", f"old checkpoints cannot be deleted: {disk.words(error)}")
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ampd.engine import checkpoint, leaves
-from ampd.engine.checkpoint import Keep
+from ampd.engine import checkpoint, leaves, retention
+from ampd.engine.retention import Keep
 from ampd.errors import CheckpointError
 from tests.engine import toy
 from tests.engine.disks import full_beyond
@@ -271,7 +271,7 @@ def test_what_is_half_done_is_not_seen(tmp_path: Path) -> None:
     (leftover / "manifest.json").write_text("{}")
 
     assert checkpoint.listed(tmp_path) == [good]
-    checkpoint.prune(tmp_path, Keep(last=2))
+    retention.prune(tmp_path, Keep(last=2))
     assert list(tmp_path.iterdir()) == [good]
 
 
@@ -279,9 +279,9 @@ def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
     """So many as asked for; fewer there are, all stay."""
     paths = saved(tmp_path, 1, 2, 3, 4)
 
-    checkpoint.prune(tmp_path, Keep(last=3))
+    retention.prune(tmp_path, Keep(last=3))
     assert checkpoint.listed(tmp_path) == paths[1:]
-    checkpoint.prune(tmp_path, Keep(last=5))
+    retention.prune(tmp_path, Keep(last=5))
     assert checkpoint.listed(tmp_path) == paths[1:]
 
 
@@ -302,7 +302,7 @@ def test_some_are_kept_for_longer(tmp_path: Path, keep: Keep, left: list[int]) -
         evaluated = {} if loss is None else {"loss": loss}
         saved(tmp_path, window, state={**STATE, "evaluated": evaluated})
 
-    checkpoint.prune(tmp_path, keep)
+    retention.prune(tmp_path, keep)
 
     assert [checkpoint.verify(path).window for path in checkpoint.listed(tmp_path)] == left
 
@@ -312,7 +312,7 @@ def test_a_damaged_one_is_not_the_best(tmp_path: Path) -> None:
     paths = [saved(tmp_path, n, state={**STATE, "evaluated": {"loss": float(n)}})[0] for n in (1, 2, 3, 4, 5)]
     (paths[0] / "manifest.json").write_bytes(b"")
 
-    checkpoint.prune(tmp_path, Keep(last=2, best=1))
+    retention.prune(tmp_path, Keep(last=2, best=1))
 
     assert checkpoint.listed(tmp_path) == [paths[1], paths[3], paths[4]]
 

@@ -13,7 +13,7 @@ import torch
 
 from ampd.core import messages as m
 from ampd.engine import checkpoint, disk
-from ampd.engine.checkpoint import Keep
+from ampd.engine.retention import Keep
 from ampd.engine.writer import SaveTask, Writer
 from tests.engine.crashes import Tree, build, states
 from tests.engine.operations import Operations

@@ -16,7 +16,7 @@ from ampd.core import messages as m
 from ampd.core.ledger import WindowRecord
 from ampd.core.precision import Precision
 from ampd.engine import checkpoint
-from ampd.engine.checkpoint import Keep
+from ampd.engine.retention import Keep
 from ampd.engine.writer import SaveTask, Writer
 from tests.engine.disks import full_beyond
 
