@@ -19,7 +19,8 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ampd import __version__, failpoints
-from ampd.engine import disk, tensor_file
+from ampd.engine import disk, rows, tensor_file
 from ampd.engine.leaves import flatten, unflatten
+from ampd.engine.rows import Shared
 from ampd.errors import CheckpointError
 
-FORMAT = 2
+FORMAT, SHARED_FORMAT = 2, 3  # what knows of no shared tensors must not take a part for the whole
 MANIFEST, CHECKSUM = "manifest.json", "manifest.sha256"
 PREFIX = "window-"
 """Of the names of checkpoints."""
@@ -47,7 +49,7 @@ class FileEntry(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The checkpoint's own description; `plain` holds the state's leaves that are not tensors, by dotted path."""
+    """The checkpoint's own description: by path, `plain` has what is no tensor, `shared` what ranks have in parts."""
 
     format: int
     window: int
@@ -56,6 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     ampd_version: str
     files: dict[str, FileEntry]
     plain: dict[str, Any]
+    shared: dict[str, Shared] = {}
 
 
 def save(
@@ -68,14 +71,24 @@ def save(
     Raises CheckpointError for a state that is not finite, OSError where the disk fails; either way nothing
     visible has changed.
     """
-    target = root / f"{PREFIX}{window:08d}-{seq:04d}"
+    target = target_of(root, window, seq)
     if target.exists():
-        size = _size_of(verify(target))
-        disk.sync(root)  # an earlier try may have ended here
-        return target, size
+        return target, size_of_standing(target)
     tensors, plain = flatten(state)
-    _refuse_nonfinite({k: v for k, v in tensors.items() if k.partition("/")[2] not in unjudged}, plain)
+    refuse_nonfinite(tensors, plain, unjudged)
     return target, _publish(target, (window, seq), tensors, plain)
+
+
+def target_of(root: Path, window: int, seq: int) -> Path:
+    """Where the state before `window`, after action `seq`, has its place."""
+    return root / f"{PREFIX}{window:08d}-{seq:04d}"
+
+
+def size_of_standing(target: Path) -> int:
+    """The size of a checkpoint that an earlier try has made, which may have ended before it was there for good."""
+    size = _size_of(verify(target))
+    disk.sync(target.parent)
+    return size
 
 
 def quarantine(root: Path, window: int, content: Mapping[str, Any]) -> Path:
@@ -90,27 +103,43 @@ def _publish(
     target: Path, number: tuple[int, int], tensors: Mapping[str, Tensor], plain: Mapping[str, Any]
 ) -> int:
     """Write a complete directory and make it visible in one rename; returns the size of its files in bytes."""
+    with unpublished(target, sum(tensor.nbytes for tensor in tensors.values())) as directory:
+        return finish(directory, target, number, write_tensors(directory, tensors), plain)
+
+
+@contextmanager
+def unpublished(target: Path, size: int) -> Iterator[Path]:
+    """A directory beside `target` for `size` bytes of tensors; gone again where anything goes wrong with it."""
     root = target.parent
     temporary = root / f".{target.name}.tmp-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     disk.make_directory(root)
-    disk.require_room(root, sum(tensor.nbytes for tensor in tensors.values()))
+    disk.require_room(root, size)
     try:
         with disk.naming(temporary):
             failpoints.reach("checkpoint.write")
             os.mkdir(temporary)
-        manifest = Manifest(
-            format=FORMAT, window=number[0], seq=number[1], torch_version=str(torch.__version__),
-            ampd_version=__version__, files=_write_tensors(temporary, tensors), plain=dict(plain),
-        )  # fmt: skip
-        failpoints.reach("checkpoint.manifest")
-        _write_manifest(temporary, manifest)
-        disk.sync(temporary)
-        _read_back(temporary)
-        disk.publish(temporary, target)
+        yield temporary
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def finish(
+    directory: Path, target: Path, number: tuple[int, int], files: Mapping[str, FileEntry], plain: Mapping[str, Any],
+    shared: Mapping[str, Shared] | None = None, seen: Collection[str] = (),
+) -> int:  # fmt: skip
+    """Give a directory its manifest and its name; `seen` are files that were read back already. Returns its size."""
+    manifest = Manifest(
+        format=SHARED_FORMAT if shared else FORMAT, window=number[0], seq=number[1],
+        torch_version=str(torch.__version__), ampd_version=__version__, files=dict(files), plain=dict(plain),
+        shared=dict(shared or {}),
+    )  # fmt: skip
+    failpoints.reach("checkpoint.manifest")
+    _write_manifest(directory, manifest)
+    disk.sync(directory)
+    _read_back(directory, seen)
+    disk.publish(directory, target)
     return _size_of(manifest)
 
 
@@ -139,20 +168,25 @@ def numbers_of(path: Path) -> list[int]:
     return [int(part) for part in parts] if all(part.isdigit() for part in parts) else []
 
 
-def verify(path: Path) -> Manifest:
-    """The manifest of a checkpoint that is what it lists, no more and no less; raises CheckpointError otherwise."""
+def verify(path: Path, seen: Collection[str] = ()) -> Manifest:
+    """The manifest of a checkpoint that is what it lists, no more and no less; raises CheckpointError otherwise.
+
+    Of files that were `seen` as they should be the content is not looked at again.
+    """
     try:
         manifest = described(path)
         _require_exactly({*manifest.files, MANIFEST, CHECKSUM}, path)
         for name, entry in manifest.files.items():
-            if _entry_of(path / name) != entry:
+            if name not in seen and entry_of(path / name) != entry:
                 raise CheckpointError(
                     f"{path / name} is not what its manifest lists (size or checksum differs)"
                 )
     except (OSError, msgspec.DecodeError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if manifest.format != FORMAT:
-        raise CheckpointError(f"{path} has format {manifest.format}, this version reads {FORMAT}")
+    if manifest.format not in (FORMAT, SHARED_FORMAT):
+        raise CheckpointError(
+            f"{path} has format {manifest.format}, this version reads {FORMAT} and {SHARED_FORMAT}"
+        )
     held = [manifest.window, manifest.seq]
     if numbers_of(path) not in (
         [],
@@ -187,33 +221,40 @@ def _require_exactly(names: set[str], path: Path) -> None:
         raise CheckpointError(f"{path} has files missing or too many: {wrong}")
 
 
-def load(path: Path, manifest: Manifest) -> dict[str, Any]:
-    """The state of a verified checkpoint, its tensors on the host."""
+def load(path: Path, manifest: Manifest, part: tuple[int, int] | None = None) -> dict[str, Any]:
+    """The state of a verified checkpoint, its tensors on the host; of shared ones the rows of `part`, see `rows.load`."""
     leaves: dict[str, Any] = dict(manifest.plain)
-    for name in manifest.files:
+    for name in manifest.files.keys() - rows.files_of(manifest.shared):
         leaves.update(load_file(path / name))
+    leaves.update(rows.load(path, manifest.shared, part))
     return unflatten(leaves)
 
 
-def _refuse_nonfinite(tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
+def refuse_nonfinite(
+    tensors: Mapping[str, Tensor], plain: Mapping[str, Any], unjudged: Collection[str] = ()
+) -> None:
+    """Raise CheckpointError for a number that is not finite, save in buffers that are so by design."""
     for name, value in plain.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise CheckpointError(
                 f"{name} = {value} is not finite, and JSON cannot hold it; the previous one stands"
             )
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        is_judged = tensor.is_floating_point() and name.partition("/")[2] not in unjudged
+        if is_judged and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(
                 f"{name} is not finite; a checkpoint of it would be useless, the previous one stands"
             )
 
 
-def _write_tensors(directory: Path, tensors: Mapping[str, Tensor]) -> dict[str, FileEntry]:
-    """One file for each top-level key of the state, so that a part can be read alone."""
-    groups: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        groups.setdefault(name.split("/")[0], {})[name] = tensor
-    names = {f"{group}.safetensors": members for group, members in groups.items()}
+def write_tensors(
+    directory: Path, tensors: Mapping[str, Tensor], rank: int | None = None
+) -> dict[str, FileEntry]:
+    """One file for each top-level key of the state, so that a part can be read alone; of a rank, for its parts."""
+    names: dict[str, dict[str, Tensor]] = {}
+    for path, tensor in tensors.items():
+        name = f"{path.split('/')[0]}.safetensors" if rank is None else rows.file_of(path, rank)
+        names.setdefault(name, {})[path] = tensor
     return {
         name: FileEntry(*disk.write(directory / name, tensor_file.chunks(members)))
         for name, members in names.items()
@@ -225,9 +266,9 @@ def _write_manifest(directory: Path, manifest: Manifest) -> None:
     disk.write(directory / CHECKSUM, [_checksum_line(sha256)])
 
 
-def _read_back(directory: Path) -> None:
+def _read_back(directory: Path, seen: Collection[str]) -> None:
     try:
-        verify(directory)
+        verify(directory, seen)
     except CheckpointError as error:
         raise OSError(errno.EIO, f"what was written reads back as something else: {error}") from error
 
@@ -236,7 +277,8 @@ def _size_of(manifest: Manifest) -> int:
     return sum(entry.bytes for entry in manifest.files.values())
 
 
-def _entry_of(path: Path) -> FileEntry:
+def entry_of(path: Path) -> FileEntry:
+    """What a file is."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         return FileEntry(file.tell(), digest)

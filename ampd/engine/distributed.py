@@ -34,7 +34,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn, optim
-from torch.distributed import Store  # type: ignore[attr-defined]  # it does not list its own names
+from torch.distributed import ProcessGroup, Store  # type: ignore[attr-defined]  # it does not list its own names
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -42,7 +42,7 @@ from ampd.core import messages as m
 from ampd.engine.averaged import Averaged, LossModule
 from ampd.engine.mending import is_out_of_memory
 from ampd.engine.overrides import is_constant_overflow
-from ampd.engine.ranks import Alone, Heard, Moments, Orders, Ranks, T, Weights, placed, state_of
+from ampd.engine.ranks import Alone, Heard, Moments, Orders, Peers, Ranks, T, Weights, placed, state_of
 from ampd.engine.window import MicroBatch
 from ampd.engine.workload import HasLoss, Workload
 from ampd.errors import WorkloadError
@@ -188,23 +188,22 @@ class Group:
         return carried.numpy().tobytes()
 
     def gather(self, content: bytes) -> list[bytes]:
-        """The lengths, then the bytes, padded to the longest."""
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        dist.all_gather(sizes, torch.tensor([len(content)]))
-        lengths = [int(size[0]) for size in sizes]
-        carried = [_tensor_of(b"", max(lengths)) for _ in lengths]
-        dist.all_gather(carried, _tensor_of(content, max(lengths)))
-        return [each.numpy().tobytes()[:length] for each, length in zip(carried, lengths, strict=True)]
+        """By `gathered`, in the group of all collectives."""
+        return gathered(content, self.world)
 
     def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
         """As they are on rank 0; all ranks have the same."""
-        return state_of(model, optimizer)
+        return state_of(model, optimizer) if self.rank == 0 else ({}, {})
 
     def to_load(
         self, weights: Weights, moments: Moments, model: nn.Module, optimizer: optim.Optimizer
     ) -> tuple[Weights, Moments]:
         """All of it, on each rank."""
         return weights, moments
+
+    def beside(self) -> Peers | None:
+        """Rank 0 saves everything."""
+        return None
 
     def _apart(self, count: int, losses: int) -> int:
         """How many of `count` figures, from the first, each rank has in slots of its own."""
@@ -272,6 +271,18 @@ def _behind_leader(store: Store, rank: int, world: int, *, is_first: bool) -> in
     if is_first:
         store.set("first", str(rank))
     return (rank - int(store.get("first"))) % world
+
+
+def gathered(content: bytes, world: int, group: ProcessGroup | None = None) -> list[bytes]:
+    """What every rank gives, by rank: the lengths, then the bytes, padded to the longest."""
+    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world)]
+    dist.all_gather(sizes, torch.tensor([len(content)]), group)
+    lengths = [int(size[0]) for size in sizes]
+    if not any(lengths):
+        return [b""] * world
+    carried = [_tensor_of(b"", max(lengths)) for _ in lengths]
+    dist.all_gather(carried, _tensor_of(content, max(lengths)), group)
+    return [each.numpy().tobytes()[:length] for each, length in zip(carried, lengths, strict=True)]
 
 
 def leave() -> None:

@@ -20,6 +20,7 @@ from ampd.engine.device import cap_memory, capability_of, choose_device, prepare
 from ampd.engine.feed import Feed
 from ampd.engine.loop import Loop
 from ampd.engine.ranks import Orders, Ranks
+from ampd.engine.rows_writer import RowsWriter
 from ampd.engine.shared_directory import require_shared
 from ampd.engine.shared_files import SharedFiles
 from ampd.engine.state import saved_by
@@ -143,7 +144,8 @@ def _newest_state(root: Path, report: Report, ranks: Ranks) -> dict[str, Any] | 
     name = ranks.spread(found[0].name.encode() if found is not None else b"").decode()
     if ranks.rank and name:
         found = (root / name, checkpoint.verify(root / name))
-    return None if found is None else checkpoint.load(*found)
+    part = (ranks.rank, ranks.world) if ranks.is_sharded else None
+    return None if found is None else checkpoint.load(*found, part)
 
 
 def _warn_of_resizing(saved_by: int, world: int, report: Report) -> None:
@@ -159,7 +161,10 @@ def files_of(directory: Path, report: Report, ranks: Ranks) -> Files:
     """The writer of a process that is alone; in a group rank 0's, which all ranks look at together."""
     if ranks.world == 1:
         return Writer(directory, report)
-    return SharedFiles(ranks, Writer(directory, report) if ranks.rank == 0 else None)
+    peers = ranks.beside()
+    if ranks.rank == 0:
+        return SharedFiles(ranks, Writer(directory, report, peers))
+    return SharedFiles(ranks, None, RowsWriter(directory, peers) if peers is not None else None)
 
 
 def _undeclared(_phase: Phase) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ampd.engine.rows import Rows
+
 
 def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The leaves of a state by path: tensors, and plain data. Paths join keys by "/"."""
@@ -21,6 +23,19 @@ def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]
         else:
             plain[path] = leaf
     return tensors, plain
+
+
+def parted(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Rows]]:
+    """The leaves of a state by path: tensors, plain data, and rows of tensors that ranks have together."""
+    tensors, others = flatten(state)
+    parts = {path: leaf for path, leaf in others.items() if isinstance(leaf, Rows)}
+    return tensors, {path: leaf for path, leaf in others.items() if path not in parts}, parts
+
+
+def bytes_of(state: Mapping[str, Any]) -> int:
+    """How much all tensors of a state take, those that ranks have together whole."""
+    tensors, _plain, parts = parted(state)
+    return sum(tensor.nbytes for tensor in tensors.values()) + sum(part.bytes for part in parts.values())
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:

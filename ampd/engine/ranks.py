@@ -43,6 +43,17 @@ class Heard(NamedTuple):
     was_struck: bool = False
 
 
+class Peers(Protocol):
+    """What the writers of several ranks talk over, each in its own thread."""
+
+    rank: int
+    world: int
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """What every rank gives, by rank; waits for all of them."""
+        ...
+
+
 class Ranks(Protocol):
     """The processes of a job, seen from one of them."""
 
@@ -130,13 +141,17 @@ class Ranks(Protocol):
         ...
 
     def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
-        """The state of both as rank 0 is to save it."""
+        """What this rank is to save of both: all of it, its rows, or nothing."""
         ...
 
     def to_load(
         self, weights: Weights, moments: Moments, model: nn.Module, optimizer: optim.Optimizer
     ) -> tuple[Weights, Moments]:
         """What this rank loads of a saved state."""
+        ...
+
+    def beside(self) -> Peers | None:
+        """Where every rank has rows to save: a channel beside this one, for the threads that do."""
         ...
 
 
@@ -227,6 +242,10 @@ class Alone:
     ) -> tuple[Weights, Moments]:
         """All of it."""
         return weights, moments
+
+    def beside(self) -> Peers | None:
+        """It saves everything itself."""
+        return None
 
 
 def placed(workload: Workload, device: torch.device) -> list[nn.Parameter]:

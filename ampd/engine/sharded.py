@@ -28,20 +28,22 @@ is not mended in place (`is_sharded`). Sums are made by adding and dividing, nev
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn, optim
+from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from ampd.engine.distributed import Group
-from ampd.engine.ranks import Moments, Orders, T, Weights, state_of
+from ampd.engine.distributed import Group, gathered
+from ampd.engine.ranks import Moments, Orders, Peers, T, Weights, state_of
+from ampd.engine.rows import Rows, rows, size_of_rows
 from ampd.engine.window import MicroBatch
 from ampd.engine.workload import HasLoss, Sharding, Workload
 from ampd.errors import WorkloadError
@@ -105,11 +107,11 @@ class Shards(Group):
             self._root.reshard()
 
     def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
-        """All of it, on rank 0; gathered from all ranks, one tensor at a time."""
+        """Rows of what is shared; the rest, which all ranks have alike, is for rank 0."""
         weights, moments = state_of(model, optimizer)
         of = self._weights_of(optimizer)
-        return {name: self._gathered(value) for name, value in weights.items()}, {
-            number: {key: self._gathered(_like(value, of[number])) for key, value in entry.items()}
+        return self._own_of({name: _part(value) for name, value in weights.items()}), {
+            number: self._own_of({key: _part(_like(value, of[number])) for key, value in entry.items()})
             for number, entry in moments.items()
         }
 
@@ -122,6 +124,12 @@ class Shards(Group):
             number: {key: _local(_dealt(value, of[number])) for key, value in entry.items()}
             for number, entry in moments.items()
         }
+
+    def beside(self) -> Peers:
+        """A group of its own; all ranks ask for it at the same time."""
+        group = dist.new_group(backend="gloo")
+        assert isinstance(group, ProcessGroup), "every rank is in it"
+        return Beside(self.rank, self.world, group)
 
     def _apart(self, count: int, losses: int) -> int:
         """Beside the losses, the norm and the share of zeros: all that is of gradients, of which a rank has its rows."""
@@ -143,11 +151,20 @@ class Shards(Group):
         wholes = {own: whole for whole, own in self._rows}
         return [wholes[own] for group in optimizer.param_groups for own in group["params"]]
 
-    def _gathered(self, value: Any) -> Any:
-        if not isinstance(value, DTensor):
-            return value
-        whole = value.full_tensor()
-        return whole.cpu() if self.rank == 0 else None
+    def _own_of(self, leaves: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: leaf for name, leaf in leaves.items() if self.rank == 0 or isinstance(leaf, Rows)}
+
+
+class Beside:
+    """A channel of gloo for the threads that write; torch lets two threads have a group each, and not one together."""
+
+    def __init__(self, rank: int, world: int, group: ProcessGroup) -> None:
+        self.rank, self.world = rank, world
+        self._group = group
+
+    def gather(self, content: bytes) -> list[bytes]:
+        """What every rank gives, by rank; waits for all of them."""
+        return gathered(content, self.world, self._group)
 
 
 class _Root(nn.Module):
@@ -199,17 +216,6 @@ def require_rows(model: nn.Module) -> None:
             )
 
 
-def rows(count: int, rank: int, world: int) -> range:
-    """Which of `count` rows a rank has: as many as torch.chunk gives it, perhaps none."""
-    most = -(-count // world)
-    return range(min(rank * most, count), min((rank + 1) * most, count))
-
-
-def size_of_rows(shape: Sequence[int], rank: int, world: int) -> int:
-    """How many numbers of a tensor a rank has."""
-    return len(rows(shape[0], rank, world)) * math.prod(shape[1:])
-
-
 def _divide(module: nn.Module, mesh: DeviceMesh) -> FSDPModule:
     divided = fully_shard(module, mesh=mesh)
     divided.set_force_sum_reduction_for_comms(True)
@@ -231,12 +237,21 @@ def _local(tensor: Any) -> Any:
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+def _part(value: Any) -> Any:
+    """A DTensor as the rows of it that this rank has; anything else as it is."""
+    if not isinstance(value, DTensor):
+        return value
+    mesh = value.device_mesh
+    return Rows(_local(value), tuple(value.shape), rows(len(value), mesh.get_local_rank(), mesh.size()).start)
+
+
 def _like(value: Any, weight: DTensor) -> Any:
     """What has the shape of this rank's rows of `weight` as rows of a whole; anything else as it is."""
-    if not isinstance(value, Tensor) or value.shape != _local(weight).shape:
+    local = _local(weight)
+    if not isinstance(value, Tensor) or value.shape != local.shape:
         return value
     return DTensor.from_local(
-        value,
+        value.to(local.device),
         weight.device_mesh,
         weight.placements,
         run_check=False,
@@ -246,9 +261,10 @@ def _like(value: Any, weight: DTensor) -> Any:
 
 
 def _dealt(value: Any, weight: Any) -> Any:
-    """This rank's rows of a value that has the whole shape of a sharded weight; anything else as it is."""
-    if not isinstance(weight, DTensor) or not isinstance(value, Tensor) or value.shape != weight.shape:
+    """This rank's rows of a weight, from a saved value of the whole or of just these; anything else as it is."""
+    if not isinstance(weight, DTensor) or not isinstance(value, Tensor):
         return value
-    mesh = weight.device_mesh
-    own = rows(len(value), mesh.get_local_rank(), mesh.size())
-    return _like(value[own.start : own.stop].to(_local(weight).device), weight)
+    if value.shape == weight.shape:
+        own = rows(len(value), weight.device_mesh.get_local_rank(), weight.device_mesh.size())
+        value = value[own.start : own.stop]
+    return _like(value, weight)

@@ -2,7 +2,8 @@
 
 A loop decides by two things that only a writer knows: whether a checkpoint is still being written, and whether the
 last one failed. Ranks that decided by what they happen to see would part ways, so both are asked of rank 0, with
-a broadcast at each boundary for as long as a save is open and none at any other time.
+a broadcast at each boundary for as long as a save is open and none at any other time. Where ranks share the weights each
+writes a part (`rows_writer`); how the whole stands is rank 0's to say all the same.
 """
 
 from __future__ import annotations
@@ -14,17 +15,22 @@ import msgspec
 from ampd.core.ledger import WindowRecord
 from ampd.core.messages import SaveFailed
 from ampd.engine.ranks import Ranks
+from ampd.engine.rows_writer import RowsWriter
 from ampd.engine.writer import QuarantineTask, SaveTask, Writer
 
 _TROUBLES = msgspec.msgpack.Decoder(SaveFailed | None)
 
 
 class SharedFiles:
-    """One rank's view of rank 0's writer; all ranks look at the same boundaries."""
+    """One rank's view of rank 0's writer; all ranks look at the same boundaries.
 
-    def __init__(self, ranks: Ranks, own: Writer | None) -> None:
+    Rank 0 has its `own`; another has a `part` where each rank writes its rows of a state.
+    """
+
+    def __init__(self, ranks: Ranks, own: Writer | None, part: RowsWriter | None = None) -> None:
         self._ranks = ranks
         self._own = own
+        self._part = part
         self._is_open = False  # a save was begun, and its end is not known yet
         self._trouble: SaveFailed | None = None
 
@@ -48,9 +54,11 @@ class SharedFiles:
         return None if self.is_saving else self._trouble
 
     def start(self, row_bytes: int) -> None:
-        """Rank 0 begins."""
+        """Rank 0 begins, and with it who writes a part."""
         if self._own is not None:
             self._own.start(row_bytes)
+        if self._part is not None:
+            self._part.start()
 
     def rows(self, records: Sequence[WindowRecord]) -> None:
         """Rank 0 appends them; the others have the same."""
@@ -58,10 +66,12 @@ class SharedFiles:
             self._own.rows(records)
 
     def save(self, task: SaveTask) -> None:
-        """Rank 0 writes the state, which is that of all."""
+        """Rank 0 writes the state, which is that of all, or every rank its part."""
         self._is_open = True
         if self._own is not None:
             self._own.save(task)
+        if self._part is not None:
+            self._part.save(task)
 
     def quarantine(self, task: QuarantineTask) -> None:
         """Rank 0 keeps the window, of which it has the whole."""
@@ -77,9 +87,11 @@ class SharedFiles:
             self._learn()
 
     def close(self) -> None:
-        """Rank 0 finishes."""
+        """Rank 0 finishes, and who writes a part."""
         if self._own is not None:
             self._own.close()
+        if self._part is not None:
+            self._part.close()
 
     def _learn(self) -> None:
         trouble = self._own.trouble if self._own is not None else None

@@ -12,6 +12,7 @@ was seeded with at its start. So no sample is lost or repeated, but dropout mask
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -22,16 +23,18 @@ from ampd.core.ledger import Ledger
 from ampd.engine.assembly import Parts
 from ampd.engine.leaves import flatten, unflatten
 from ampd.engine.pipeline import Stateful
+from ampd.engine.rows import Rows
 from ampd.engine.workload import Capturing
 
 
 def capture(parts: Parts) -> dict[str, Any]:
-    """The state of all parts, empty on ranks other than 0; syncs with the device, and with the other ranks."""
+    """The state of all parts; on ranks other than 0 the rows that they alone have. Syncs with device and ranks."""
     own = _own(parts)
     peers = parts.ranks.gather(_packed(own))[1:] if parts.ranks.world > 1 else []
     weights, moments = parts.ranks.to_save(parts.model, parts.optimizer)
     if parts.ranks.rank:
-        return {}
+        rest: dict[str, Any] = _on_host({"model": weights, "optimizer": {"state": moments}})
+        return rest
     tree: dict[str, Any] = _on_host(
         {
             "model": weights,
@@ -105,6 +108,8 @@ def _on_host(node: Any) -> Any:
         return node.detach().to("cpu", copy=True).contiguous()
     if isinstance(node, Mapping):
         return {key: _on_host(value) for key, value in node.items()}
+    if isinstance(node, Rows):
+        return replace(node, tensor=_on_host(node.tensor))
     return node
 
 

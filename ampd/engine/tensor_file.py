@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-_NAMES = {
+NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.int16: "I16", torch.int8: "I8", torch.uint64: "U64", torch.uint32: "U32", torch.uint16: "U16",
     torch.uint8: "U8", torch.bool: "BOOL", torch.complex64: "C64", torch.float8_e4m3fn: "F8_E4M3", torch.float8_e5m2: "F8_E5M2",
 }  # fmt: skip
+DTYPES = {name: dtype for dtype, name in NAMES.items()}
 _ALIGNMENT = 8
 
 
@@ -35,11 +36,11 @@ def chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
 def _header(ordered: list[tuple[str, Tensor]]) -> bytes:
     entries, end = {}, 0
     for name, tensor in ordered:
-        if tensor.dtype not in _NAMES:
+        if tensor.dtype not in NAMES:
             raise TypeError(f"{name} is of {tensor.dtype}, which a checkpoint cannot hold")
         begin, end = end, end + tensor.nbytes
         entries[name] = {
-            "dtype": _NAMES[tensor.dtype],
+            "dtype": NAMES[tensor.dtype],
             "shape": list(tensor.shape),
             "data_offsets": [begin, end],
         }

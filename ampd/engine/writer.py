@@ -26,8 +26,9 @@ from ampd import failpoints
 from ampd.core.ledger import Cause, WindowRecord
 from ampd.core.messages import Quarantined, Report, Saved, SaveFailed, Warned
 from ampd.core.trouble import Trouble, trouble_of
-from ampd.engine import checkpoint, disk, retention
-from ampd.engine.leaves import flatten
+from ampd.engine import checkpoint, disk, retention, shared_checkpoint
+from ampd.engine.leaves import bytes_of
+from ampd.engine.ranks import Peers
 from ampd.engine.retention import Keep
 from ampd.errors import CheckpointError
 
@@ -105,8 +106,9 @@ class Files(Protocol):
 class Writer:
     """Owns the files of a job directory; `rows` and `save` are for the loop's thread and do not block."""
 
-    def __init__(self, directory: Path, report: Callable[[Report], None]) -> None:
+    def __init__(self, directory: Path, report: Callable[[Report], None], peers: Peers | None = None) -> None:
         self.directory = directory
+        self._peers = peers
         self.row_bytes = 0
         self.trouble: SaveFailed | None = None
         self._report = report
@@ -229,11 +231,7 @@ class Writer:
     def _save(self, task: SaveTask) -> None:
         start = time.perf_counter()
         try:
-            self._settle_rows()
-            if task.proves_room:
-                tensors, _plain = flatten(task.state)
-                disk.prove_room(self.checkpoints, sum(tensor.nbytes for tensor in tensors.values()))
-            path, size = checkpoint.save(self.checkpoints, task.window, task.seq, task.state, task.unjudged)
+            path, size = self._write(task)
         except Exception as error:  # noqa: BLE001  # the thread's top: the loop waits for an end, good or bad
             self._fail(task, error)
             return
@@ -245,6 +243,21 @@ class Writer:
                 stall_seconds=task.stall_seconds, request_id=task.request_id,
             )
         )  # fmt: skip
+
+    def _write(self, task: SaveTask) -> tuple[Path, int]:
+        """The rows of the loss log, then the state, together with the other ranks where each has a part of it."""
+        content = (self.checkpoints, task.window, task.seq, task.state, task.unjudged)
+        if self._peers is None:
+            self._prepare(task)
+            return checkpoint.save(*content)
+        with shared_checkpoint.Lead(self._peers) as lead:
+            self._prepare(task)
+            return lead.save(*content)
+
+    def _prepare(self, task: SaveTask) -> None:
+        self._settle_rows()
+        if task.proves_room:
+            disk.prove_room(self.checkpoints, bytes_of(task.state))
 
     def _fail(self, task: SaveTask, error: Exception) -> None:
         reason = trouble_of(error.errno) if isinstance(error, OSError) else Trouble.STATE

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ampd.core.ledger import WindowRecord
@@ -24,13 +25,18 @@ from ampd.core.messages import Fault
 from ampd.engine import checkpoint, distributed
 from ampd.engine.assembly import equip
 from ampd.engine.device import capability_of
+from ampd.engine.job import files_of
 from ampd.engine.ranks import Alone, Ranks
+from ampd.engine.retention import Keep
 from ampd.engine.sharded import Shards
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import MicroBatch
+from ampd.engine.writer import CHECKPOINTS, SaveTask
 from tests.distributed import ranks
 from tests.distributed.ranks import WINDOWS, Scenario, round_trip, worst
 from tests.engine import toy
+
+CALM = Scenario(sections={"amp": {"dtype": "float32"}})
 
 
 class Block(nn.Module):
@@ -130,14 +136,12 @@ def train(subject: Trainer, scenario: Scenario, group: Ranks | None, windows: ra
 
 
 def play(scenario: Scenario, group: Ranks | None = None) -> dict[str, Any]:
-    """Run a scenario and evaluate; what this rank saw, and the whole state where it is the one to save it."""
+    """Run a scenario and evaluate; what this rank saw, and the whole weights."""
     subject = trainer_of(scenario, group or Alone())
     records = train(subject, scenario, group, range(WINDOWS))
-    evaluated = dict(subject.evaluate())
-    state = subject.state_dict()
     return {
-        "evaluated": evaluated,
-        "weights": {name: round_trip(tensor) for name, tensor in state.get("model", {}).items()},
+        "evaluated": dict(subject.evaluate()),
+        "weights": whole(subject),
         "records": [msgspec.to_builtins(record) for record in records],
         "ledger": msgspec.to_builtins(subject.ledger.job),
     }
@@ -166,34 +170,65 @@ def collectives(group: Ranks) -> dict[str, int]:
     return dict(seen.counts)
 
 
-def resumed(group: Ranks, root: Path) -> dict[str, Any]:
+def whole(subject: Trainer) -> dict[str, list[float]]:
+    """The weights and buffers, put together by torch from all ranks."""
+    tensors = subject.parts.model.state_dict().items()
+    return {name: round_trip(t.full_tensor() if isinstance(t, DTensor) else t) for name, t in tensors}
+
+
+def save(subject: Trainer, directory: Path, window: int) -> None:
+    """A checkpoint, by the files of a job."""
+    ranks = subject.parts.ranks
+    files = files_of(directory, lambda _report: None, ranks)
+    files.start(0)
+    state = subject.state_dict()
+    files.save(SaveTask(window=window, seq=0, state=state, keep=Keep(last=2), stall_seconds=0.0))
+    files.wait()
+    assert files.trouble is None, files.trouble
+    files.close()
+
+
+def load(subject: Trainer, directory: Path) -> None:
+    """The newest checkpoint, of which a rank that shares the weights reads its part."""
+    ranks = subject.parts.ranks
+    path = checkpoint.listed(directory / CHECKPOINTS)[-1]
+    part = (ranks.rank, ranks.world) if ranks.is_sharded else None
+    subject.load_state_dict(checkpoint.load(path, checkpoint.verify(path), part))
+
+
+def resumed(directory: Path) -> dict[str, list[float]]:
     """The weights after all windows, half of them trained before a checkpoint, the others after it by a new trainer."""
-    scenario = Scenario(sections={"amp": {"dtype": "float32"}})
-    before = trainer_of(scenario, group)
-    train(before, scenario, group, range(WINDOWS // 2))
-    state = before.state_dict()
-    if group.rank == 0:
-        checkpoint.save(root, WINDOWS // 2, 0, state)
-    group.all(True)
-    (path,) = checkpoint.listed(root)
-    after = trainer_of(scenario, Shards(toy.orders()))
-    after.load_state_dict(checkpoint.load(path, checkpoint.verify(path)))
-    train(after, scenario, group, range(WINDOWS // 2, WINDOWS))
-    return {name: round_trip(tensor) for name, tensor in after.state_dict().get("model", {}).items()}
+    before = trainer_of(CALM, Shards(toy.orders()))
+    train(before, CALM, before.parts.ranks, range(WINDOWS // 2))
+    save(before, directory, WINDOWS // 2)
+    after = trainer_of(CALM, Shards(toy.orders()))
+    load(after, directory)
+    train(after, CALM, after.parts.ranks, range(WINDOWS // 2, WINDOWS))
+    return whole(after)
+
+
+def save_again(source: Path, target: Path) -> None:
+    """Load what others have saved, and save it as this group does."""
+    subject = trainer_of(CALM, Shards(toy.orders()))
+    load(subject, source)
+    save(subject, target, WINDOWS)
 
 
 def main(words: Sequence[str]) -> None:
-    """Play all scenarios in this rank, and write down what came of them."""
-    group = distributed.join(toy.orders())
-    played = {
-        name: play(scenario, Shards(toy.orders())) for name, scenario in scenarios(int(words[1])).items()
-    }
-    told = {
-        "played": played,
-        "resumed": resumed(Shards(toy.orders()), Path(words[0]) / "checkpoints"),
-        "collectives": collectives(Shards(toy.orders())),
-    }
-    (Path(words[0]) / f"{group.rank}.json").write_text(json.dumps(told))
+    """Play all scenarios in this rank, or save again what is there, and write down what came of it."""
+    rank, directory = distributed.join(toy.orders()).rank, Path(words[0])
+    if words[1] == "again":
+        for name in words[2:]:
+            save_again(directory / name, directory / f"{name}-again")
+        told: dict[str, Any] = {"played": {"always": play(scenarios(0)["always"], Shards(toy.orders()))}}
+    else:
+        chosen = scenarios(int(words[1])).items()
+        told = {
+            "played": {name: play(scenario, Shards(toy.orders())) for name, scenario in chosen},
+            "resumed": resumed(directory / "by-two"),
+            "collectives": collectives(Shards(toy.orders())),
+        }
+    (directory / f"{rank}.json").write_text(json.dumps(told))
     distributed.leave()
 
 

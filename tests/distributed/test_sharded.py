@@ -5,26 +5,57 @@ from __future__ import annotations
 import functools
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ampd.engine import checkpoint
+from ampd.engine.leaves import flatten
+from ampd.engine.ranks import Alone
 from tests.distributed.groups import run_ranks
-from tests.distributed.ranks import WINDOWS
-from tests.distributed.sharded_ranks import play, scenarios
+from tests.distributed.ranks import WINDOWS, round_trip
+from tests.distributed.sharded_ranks import CALM, load, play, save, scenarios, train, trainer_of
 
 SEED = random.SystemRandom().randrange(2**31)
 NAMES = list(scenarios(SEED))
-CALM = ["plain", "uneven", "every backward"]
+FAULTLESS = ("plain", "uneven", "every backward")
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What each of two ranks under torchrun made of all scenarios."""
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where ranks write; two of them have played all scenarios, and saved one half-way."""
     print("seed", SEED)
-    directory = tmp_path_factory.mktemp("shards")
-    run_ranks(2, "tests.distributed.sharded_ranks", str(directory), str(SEED))
+    made = tmp_path_factory.mktemp("shards")
+    run_ranks(2, "tests.distributed.sharded_ranks", str(made), str(SEED))
+    return made
+
+
+@pytest.fixture(scope="module")
+def told(directory: Path) -> list[dict[str, Any]]:
+    """What each of two ranks made of all scenarios."""
     return [json.loads((directory / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def four(directory: Path, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each of four ranks made of one scenario; they have also saved again what two ranks and one process had saved."""
+    single = trainer_of(CALM, Alone())
+    train(single, CALM, None, range(WINDOWS))
+    save(single, directory / "by-one", WINDOWS)
+    run_ranks(4, "tests.distributed.sharded_ranks", str(directory), "again", "by-one", "by-two")
+    return [json.loads((directory / f"{rank}.json").read_text()) for rank in range(4)]
+
+
+def tensors_of(directory: Path) -> dict[str, list[float]]:
+    """All tensors of the newest checkpoint that make up the training, whoever wrote them."""
+    path = checkpoint.listed(directory / "checkpoints")[-1]
+    tensors, _plain = flatten(checkpoint.load(path, checkpoint.verify(path)))
+    return {
+        name: round_trip(tensor)
+        for name, tensor in tensors.items()
+        if not name.startswith(("generators", "peers"))
+    }
 
 
 def both(told: list[dict[str, Any]], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -61,7 +92,7 @@ def test_ranks_evaluate_the_same_whole_model(told: list[dict[str, Any]], name: s
 def test_shared_weights_end_as_those_of_one_process(told: list[dict[str, Any]], name: str) -> None:
     """The weights are those of one process, up to the order of sums; in float16, up to what rounding makes of it."""
     one = alone(name)["weights"]
-    tolerance = 1e-6 if name in CALM else 5e-3
+    tolerance = 1e-6 if name in FAULTLESS else 5e-3
 
     for weight, numbers in both(told, name)[0]["weights"].items():
         assert numbers == pytest.approx(one[weight], rel=1e-3, abs=tolerance), weight
@@ -117,3 +148,50 @@ def test_a_window_takes_one_collective_beside_those_of_torch(told: list[dict[str
 def test_a_resumed_run_ends_bit_identical(told: list[dict[str, Any]]) -> None:
     """Half of the windows before a checkpoint and half after it give the weights of a run that never stopped."""
     assert told[0]["resumed"] == both(told, "plain")[0]["weights"]
+
+
+def test_every_rank_saves_its_rows_and_no_more(directory: Path) -> None:
+    """Each has files of its own, about as large as the other's; the manifest says where each row is."""
+    (path,) = (directory / "by-two" / "checkpoints").iterdir()
+    sizes = [(path / f"model.{rank}.safetensors").stat().st_size for rank in range(2)]
+
+    assert max(sizes) < 2 * min(sizes)
+    described = checkpoint.verify(path).shared["model/widen.weight"]
+    assert (described.shape, described.starts) == ((7, 8), (0, 4))
+
+
+@pytest.mark.parametrize("source", ["by-one", "by-two"])
+def test_four_ranks_take_over_what_others_saved(directory: Path, four: object, source: str) -> None:
+    """Weights, optimizer state and buffers of one process and of two ranks are the same numbers after four had them."""
+    before, after = tensors_of(directory / source), tensors_of(directory / f"{source}-again")
+
+    assert before.keys() == after.keys()
+    assert before == after
+
+
+def test_one_process_takes_over_what_ranks_saved(directory: Path) -> None:
+    """Alone, without a group, it has the same weights and optimizer state to the bit."""
+    subject = trainer_of(CALM, Alone())
+    load(subject, directory / "by-two")
+
+    tensors, _plain = flatten({key: subject.state_dict()[key] for key in ("model", "optimizer", "buffers")})
+    saved = tensors_of(directory / "by-two")
+    assert {name: round_trip(tensor) for name, tensor in tensors.items()} == {
+        name: saved[name] for name in tensors
+    }
+
+
+def test_four_ranks_judge_as_one(four: list[dict[str, Any]]) -> None:
+    """Some of them have no row of some weights; all record the same windows, all of which fell back."""
+    records = {json.dumps(rank["played"]["always"]["records"]) for rank in four}
+
+    assert len(records) == 1
+    assert four[0]["played"]["always"]["ledger"]["fp32_fallbacks"] == {"forward": WINDOWS}
+
+
+def test_four_ranks_end_as_one_process(four: list[dict[str, Any]]) -> None:
+    """Every window was replayed in float32, so that only the order of sums is another."""
+    one = alone("plain")["weights"]
+
+    for weight, numbers in four[0]["played"]["always"]["weights"].items():
+        assert numbers == pytest.approx(one[weight], rel=1e-3, abs=1e-6), weight

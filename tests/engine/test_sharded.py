@@ -16,7 +16,8 @@ from ampd.core.precision import Precision
 from ampd.engine.job import under_strategy
 from ampd.engine.mending import Mending
 from ampd.engine.ranks import Alone
-from ampd.engine.sharded import blocks_of, require_rows, rows, size_of_rows
+from ampd.engine.rows import rows, size_of_rows
+from ampd.engine.sharded import blocks_of, require_rows
 from ampd.engine.window import Attempt
 from ampd.errors import WorkloadError
 from tests.engine import toy

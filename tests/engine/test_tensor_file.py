@@ -17,7 +17,7 @@ def written(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return load_file(path)
 
 
-@pytest.mark.parametrize("dtype", tensor_file._NAMES, ids=str)
+@pytest.mark.parametrize("dtype", tensor_file.NAMES, ids=str)
 def test_every_type_comes_back(tmp_path: Path, dtype: torch.dtype) -> None:
     """To the bit."""
     tensor = torch.arange(24, dtype=torch.float32).view(2, 3, 4).to(dtype)
