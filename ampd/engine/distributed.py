@@ -34,11 +34,12 @@ import msgspec
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn, optim
-from torch.distributed import ProcessGroup, Store  # type: ignore[attr-defined]  # it does not list its own names
+from torch.distributed import Store  # type: ignore[attr-defined]  # it does not list its own names
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from ampd.core import messages as m
+from ampd.engine import exchange
 from ampd.engine.averaged import Averaged, LossModule
 from ampd.engine.mending import is_out_of_memory
 from ampd.engine.overrides import is_constant_overflow
@@ -78,6 +79,10 @@ class Group:
             )
         part = micro_batch.parts(self.world)[self.rank]
         return part, part.samples * self.world / micro_batch.samples
+
+    def passes(self, micro_batch: MicroBatch, split: int) -> int:
+        """As many as are asked for, or the part has samples: ranks need not make the same number."""
+        return split
 
     def join(self, workload: HasLoss, model: nn.Module, *, accumulate: bool) -> HasLoss:
         """The loss under DistributedDataParallel. Buffers are ours to align: a replay puts them back first.
@@ -180,16 +185,12 @@ class Group:
         return bool(said[0])
 
     def spread(self, content: bytes) -> bytes:
-        """The length, then the bytes."""
-        size = torch.tensor([len(content)])
-        dist.broadcast(size, 0)
-        carried = _tensor_of(content, int(size[0])) if self.rank == 0 else _tensor_of(b"", int(size[0]))
-        dist.broadcast(carried, 0)
-        return carried.numpy().tobytes()
+        """By `exchange.spread`, in the group of all collectives."""
+        return exchange.spread(content, self.rank)
 
     def gather(self, content: bytes) -> list[bytes]:
-        """By `gathered`, in the group of all collectives."""
-        return gathered(content, self.world)
+        """By `exchange.gather`, in the group of all collectives."""
+        return exchange.gather(content, self.world)
 
     def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
         """As they are on rank 0; all ranks have the same."""
@@ -273,26 +274,7 @@ def _behind_leader(store: Store, rank: int, world: int, *, is_first: bool) -> in
     return (rank - int(store.get("first"))) % world
 
 
-def gathered(content: bytes, world: int, group: ProcessGroup | None = None) -> list[bytes]:
-    """What every rank gives, by rank: the lengths, then the bytes, padded to the longest."""
-    sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(world)]
-    dist.all_gather(sizes, torch.tensor([len(content)]), group)
-    lengths = [int(size[0]) for size in sizes]
-    if not any(lengths):
-        return [b""] * world
-    carried = [_tensor_of(b"", max(lengths)) for _ in lengths]
-    dist.all_gather(carried, _tensor_of(content, max(lengths)), group)
-    return [each.numpy().tobytes()[:length] for each, length in zip(carried, lengths, strict=True)]
-
-
 def leave() -> None:
     """Let go of the group, where there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
-
-
-def _tensor_of(content: bytes, size: int) -> Tensor:
-    padded = torch.zeros(size, dtype=torch.uint8)
-    if content:
-        padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    return padded

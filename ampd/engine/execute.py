@@ -72,15 +72,15 @@ class Execute:
     def _run_share(self, attempt: Attempt, micro_batch: MicroBatch) -> Tensor:
         """This rank's share of a micro-batch; its loss counts as the share does."""
         share, weight = self.ranks.share(micro_batch)
-        if attempt.split > 1:
-            return self._run_split(attempt, share, weight)
+        passes = self.ranks.passes(micro_batch, attempt.split)
+        if passes > 1:
+            return self._run_split(attempt, share.parts(passes), weight / share.samples)
         loss = self._run(attempt, share, weight)
         return loss if weight == 1.0 else loss * weight
 
-    def _run_split(self, attempt: Attempt, share: MicroBatch, whole: float) -> Tensor:
-        """The same in parts, for want of memory; each part's mean loss counts by its samples."""
-        parts = share.parts(attempt.split)
-        weights = [whole * part.samples / share.samples for part in parts]
+    def _run_split(self, attempt: Attempt, parts: Sequence[MicroBatch], weight: float) -> Tensor:
+        """The same in parts, for want of memory; each part's mean loss counts `weight` for each of its samples."""
+        weights = [weight * part.samples for part in parts]
         *before, last = zip(parts, weights, strict=True)
         with self.ranks.accumulating(parts=True):
             losses = [self._run(attempt, part, weight) * weight for part, weight in before]

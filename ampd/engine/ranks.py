@@ -70,6 +70,10 @@ class Ranks(Protocol):
         """This rank's part of a micro-batch, and how much its mean loss counts in the mean over ranks."""
         ...
 
+    def passes(self, micro_batch: MicroBatch, split: int) -> int:
+        """In how many passes each rank runs its part of a micro-batch that is split."""
+        ...
+
     def join(self, workload: HasLoss, model: nn.Module, *, accumulate: bool) -> HasLoss:
         """The loss whose backward pass averages gradients over ranks; `accumulate` allows `accumulating` to wait."""
         ...
@@ -172,6 +176,10 @@ class Alone:
     def share(self, micro_batch: MicroBatch) -> tuple[MicroBatch, float]:
         """All of it."""
         return micro_batch, 1.0
+
+    def passes(self, micro_batch: MicroBatch, split: int) -> int:
+        """As many as are asked for."""
+        return split
 
     def join(self, workload: HasLoss, model: nn.Module, *, accumulate: bool) -> HasLoss:
         """The loss as it is."""

@@ -41,7 +41,8 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
-from ampd.engine.distributed import Group, gathered
+from ampd.engine import exchange
+from ampd.engine.distributed import Group
 from ampd.engine.ranks import Moments, Orders, Peers, T, Weights, state_of
 from ampd.engine.rows import Rows, rows, size_of_rows
 from ampd.engine.window import MicroBatch
@@ -78,6 +79,10 @@ class Shards(Group):
         ]
         self._portions = torch.tensor([[size / max(sum(sizes), 1)] for size in sizes], device=device)
         return [own for _whole, own in self._rows]
+
+    def passes(self, micro_batch: MicroBatch, split: int) -> int:
+        """No more than the smallest part has samples: every pass gathers weights, with every rank."""
+        return min(split, micro_batch.samples // self.world)
 
     def join(self, workload: HasLoss, model: nn.Module, *, accumulate: bool) -> HasLoss:
         """The loss in the root, where weights are gathered."""
@@ -164,7 +169,7 @@ class Beside:
 
     def gather(self, content: bytes) -> list[bytes]:
         """What every rank gives, by rank; waits for all of them."""
-        return gathered(content, self.world, self._group)
+        return exchange.gather(content, self.world, self._group)
 
 
 class _Root(nn.Module):

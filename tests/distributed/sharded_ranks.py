@@ -1,6 +1,4 @@
-"""One rank of a group that shares its weights: runs a list of scenarios under FSDP2 and writes down what became of them.
-
-    python -m torch.distributed.run ... -m tests.distributed.sharded_ranks DIRECTORY SEED
+"""What ranks that share their weights make of a list of scenarios, for `forks`.
 
 As `ranks`, on a model with blocks that are gathered one at a time, with buffers, and with rows that do not divide evenly.
 """
@@ -8,9 +6,8 @@ As `ranks`, on a model with blocks that are gathered one at a time, with buffers
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ampd.core.ledger import WindowRecord
 from ampd.core.messages import Fault
-from ampd.engine import checkpoint, distributed
+from ampd.engine import checkpoint
 from ampd.engine.assembly import equip
 from ampd.engine.device import capability_of
 from ampd.engine.job import files_of
@@ -214,23 +211,27 @@ def save_again(source: Path, target: Path) -> None:
     save(subject, target, WINDOWS)
 
 
-def main(words: Sequence[str]) -> None:
-    """Play all scenarios in this rank, or save again what is there, and write down what came of it."""
-    rank, directory = distributed.join(toy.orders()).rank, Path(words[0])
-    if words[1] == "again":
-        for name in words[2:]:
-            save_again(directory / name, directory / f"{name}-again")
-        told: dict[str, Any] = {"played": {"always": play(scenarios(0)["always"], Shards(toy.orders()))}}
+def divided(group: Ranks | None = None) -> dict[str, list[float]]:
+    """The weights after windows whose micro-batches were run in parts; 5 samples do not make equal ones."""
+    scenario = Scenario(samples=5, sections=CALM.sections)
+    subject = trainer_of(scenario, group or Alone())
+    subject.divide(4)
+    train(subject, scenario, group, range(WINDOWS))
+    return whole(subject)
+
+
+def tell(seed: int, directory: Path) -> None:
+    """What a rank of two makes of all this; one of four saves again what others have saved."""
+    group = Shards(toy.orders())
+    told: dict[str, Any] = {}
+    if group.world == 2:
+        chosen = scenarios(seed).items()
+        told["played"] = {name: play(scenario, Shards(toy.orders())) for name, scenario in chosen}
+        told["collectives"] = collectives(Shards(toy.orders()))
+        told["divided"] = divided(Shards(toy.orders()))
+        told["resumed"] = resumed(directory / "by-two")
     else:
-        chosen = scenarios(int(words[1])).items()
-        told = {
-            "played": {name: play(scenario, Shards(toy.orders())) for name, scenario in chosen},
-            "resumed": resumed(directory / "by-two"),
-            "collectives": collectives(Shards(toy.orders())),
-        }
-    (directory / f"{rank}.json").write_text(json.dumps(told))
-    distributed.leave()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+        told["played"] = {"always": play(scenarios(seed)["always"], Shards(toy.orders()))}
+        for name in ("by-one", "by-two"):
+            save_again(directory / name, directory / f"{name}-again")
+    (directory / f"{group.rank}-of-{group.world}.json").write_text(json.dumps(told))

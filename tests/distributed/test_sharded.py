@@ -13,9 +13,19 @@ import pytest
 from ampd.engine import checkpoint
 from ampd.engine.leaves import flatten
 from ampd.engine.ranks import Alone
-from tests.distributed.groups import run_ranks
+from tests.distributed.forks import fork
 from tests.distributed.ranks import WINDOWS, round_trip
-from tests.distributed.sharded_ranks import CALM, load, play, save, scenarios, train, trainer_of
+from tests.distributed.sharded_ranks import (
+    CALM,
+    divided,
+    load,
+    play,
+    save,
+    scenarios,
+    tell,
+    train,
+    trainer_of,
+)
 
 SEED = random.SystemRandom().randrange(2**31)
 NAMES = list(scenarios(SEED))
@@ -24,27 +34,26 @@ FAULTLESS = ("plain", "uneven", "every backward")
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where ranks write; two of them have played all scenarios, and saved one half-way."""
+    """Where two ranks, and four after them, have told what they made of all this, and saved some."""
     print("seed", SEED)
     made = tmp_path_factory.mktemp("shards")
-    run_ranks(2, "tests.distributed.sharded_ranks", str(made), str(SEED))
+    single = trainer_of(CALM, Alone())
+    train(single, CALM, None, range(WINDOWS))
+    save(single, made / "by-one", WINDOWS)
+    fork(tell, SEED, made, [2, 4])
     return made
 
 
 @pytest.fixture(scope="module")
 def told(directory: Path) -> list[dict[str, Any]]:
-    """What each of two ranks made of all scenarios."""
-    return [json.loads((directory / f"{rank}.json").read_text()) for rank in range(2)]
+    """What each of two ranks told."""
+    return [json.loads((directory / f"{rank}-of-2.json").read_text()) for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
-def four(directory: Path, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each of four ranks made of one scenario; they have also saved again what two ranks and one process had saved."""
-    single = trainer_of(CALM, Alone())
-    train(single, CALM, None, range(WINDOWS))
-    save(single, directory / "by-one", WINDOWS)
-    run_ranks(4, "tests.distributed.sharded_ranks", str(directory), "again", "by-one", "by-two")
-    return [json.loads((directory / f"{rank}.json").read_text()) for rank in range(4)]
+def four(directory: Path) -> list[dict[str, Any]]:
+    """What each of four ranks told; they have also saved again what two ranks and one process had saved."""
+    return [json.loads((directory / f"{rank}-of-4.json").read_text()) for rank in range(4)]
 
 
 def tensors_of(directory: Path) -> dict[str, list[float]]:
@@ -161,7 +170,7 @@ def test_every_rank_saves_its_rows_and_no_more(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["by-one", "by-two"])
-def test_four_ranks_take_over_what_others_saved(directory: Path, four: object, source: str) -> None:
+def test_four_ranks_take_over_what_others_saved(directory: Path, source: str) -> None:
     """Weights, optimizer state and buffers of one process and of two ranks are the same numbers after four had them."""
     before, after = tensors_of(directory / source), tensors_of(directory / f"{source}-again")
 
@@ -195,3 +204,12 @@ def test_four_ranks_end_as_one_process(four: list[dict[str, Any]]) -> None:
 
     for weight, numbers in four[0]["played"]["always"]["weights"].items():
         assert numbers == pytest.approx(one[weight], rel=1e-3, abs=1e-6), weight
+
+
+def test_ranks_make_the_same_number_of_passes(told: list[dict[str, Any]]) -> None:
+    """Where micro-batches are divided, and one rank has more samples than the other, none waits for a pass of its own."""
+    one = divided()
+
+    for weight, numbers in told[0]["divided"].items():
+        if not weight.endswith("passes"):
+            assert numbers == pytest.approx(one[weight], rel=1e-3, abs=1e-6), weight
