@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from ampd.core import protocol as p
 from ampd.errors import CommandError
-from tests.daemon.daemons import Daemon
+from tests.daemon.daemons import Daemon, is_worker_of
 from tests.story.jobs import DigitsJob
 
 PATIENCE_SECONDS = 150.0
@@ -63,6 +64,16 @@ def nodes(count: int = 2, *, windows: int) -> Iterator[Nodes]:
         finally:
             for job in made.jobs:
                 job.clean()
+                _end_workers(job, made.directory)
+
+
+def _end_workers(job: DigitsJob, directory: Path) -> None:
+    """Torchruns that outlived their daemon, whichever node they are of."""
+    locked = [directory, *(directory / "nodes").glob("*")]
+    for started in (started for daemon in job.daemons for started in daemon.said("worker.started")):
+        if any(is_worker_of(started["pid"], each) for each in locked):
+            with contextlib.suppress(ProcessLookupError):  # it went just now
+                os.killpg(started["pid"], signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -101,11 +112,3 @@ def refusal_of(daemon: Daemon, command: p.AnyCommand) -> CommandError:
 def rank_of(daemon: Daemon) -> int:
     """The pid of a node's first rank, as it was last told."""
     return int(daemon.said("worker.spoke")[-1]["pid"])
-
-
-def is_there(pid: int) -> bool:
-    """Whether a process can be signalled."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False

@@ -12,6 +12,7 @@ import pytest
 from ampd.core import protocol as p
 from ampd.errors import ExitCode
 from tests.daemon.daemons import Daemon, until
+from tests.distributed.machines import machines, starter_on
 from tests.distributed.nodes import all_are_ready, all_end, nodes, rank_of, refusal_of
 from tests.distributed.test_story import TWO, becomes_ready
 from tests.story.jobs import digits_job, metrics_of
@@ -66,3 +67,22 @@ def assert_pages_add_up(leads: Daemon, follows: Daemon) -> None:
         [False, True],
     ]
     assert ["ampd_windows_total" in page for page in pages] == [True, False]
+
+
+@pytest.mark.timeout(300)
+def test_machines_find_out_who_leads() -> None:
+    """Two host names on two ends of a cable: whoever has the rendezvous' address leads, and rank 0 is there although
+    torchrun, which orders nodes by address, has the other one first.
+    """
+    with machines() as (gpu1, gpu2), nodes(windows=1_000_000) as job:
+        first, second = job.jobs
+        first.starter, second.starter = starter_on(gpu1), starter_on(gpu2)
+        job.write(distributed=f'nodes = 2\nrendezvous = "{gpu2.address}:29400"')
+        daemons = follows, leads = job.start()
+        all_are_ready(daemons)
+
+        assert follows.status()["leader"] == {"host": "gpu2", "endpoint": ""}
+        assert [daemon.status()["node"] for daemon in daemons] == ["gpu1", "gpu2"]
+        assert [daemon.said("node.joined")[0]["first_rank"] for daemon in daemons] == [1, 0]
+        assert leads.ask(p.Stop()).result["saved"]
+        assert all_end(daemons) == [0, 0]
