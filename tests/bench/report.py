@@ -52,15 +52,20 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def circumstances(command: str, load_before: float) -> str:
+def circumstances(
+    command: str,
+    load_before: float,
+    packages: Sequence[str] = ("torch", "lightning-fabric", "accelerate"),
+    how: str = "one torch thread, pinned to a core",
+) -> str:
     """When, on what and how these figures came about."""
-    versions = ", ".join(f"{name} {_version(name)}" for name in ("torch", "lightning-fabric", "accelerate"))
+    versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     load_after = os.getloadavg()[0]
     return "\n".join(
         (
             f"- {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, `{command}`",
             f"- {processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}",
-            f"- load average {load_before:.1f} before, {load_after:.1f} after; one torch thread, pinned to a core",
+            f"- load average {load_before:.1f} before, {load_after:.1f} after; {how}",
         )
     )
 
