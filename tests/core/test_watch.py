@@ -10,10 +10,11 @@ import pytest
 from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
+from ampd.core.budgets import LATELY_MINUTES, Budgets, Longest, bound_of
 from ampd.core.config import WatchdogSection
 from ampd.core.lifecycle import JobState
 from ampd.core.phase import Phase, Pulse, Standing
-from ampd.core.watch import LATELY_MINUTES, MOST_BETWEEN_LOOKS_SECONDS, Budgets, Longest, bound_of
+from ampd.core.watch import MOST_BETWEEN_LOOKS_SECONDS
 from tests.core.bench import Bench, job_config
 
 CONFIG = job_config(
