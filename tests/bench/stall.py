@@ -154,11 +154,13 @@ def page(timed: dict[str, list[Timed]], size: int, command: str, load: float) ->
     """STALL.md."""
     ours = statistics.median(each.stall for each in timed["ampd"])
     others = {name: statistics.median(each.stall for each in own) for name, own in timed.items()}
-    ratios = ", ".join(f"{name} {stall / ours:.1f} times" for name, stall in others.items() if name != "ampd")
+    ratios = ", ".join(
+        f"{stall / ours:.1f} times as long with {name}" for name, stall in others.items() if name != "ampd"
+    )
     words = (
-        f"The state has {size / 1e6:.0f} MB: a model and AdamW's two moments. Medians ± standard error [quartiles]. Of what"
-        f" ampd takes, the loop stands still with {ratios}. `on the disk` includes an fsync or sync for everybody; ampd"
-        " has read its files back by then."
+        f"The state has {size / 1e6:.0f} MB: a model and AdamW's two moments. Medians ± standard error [quartiles]. Against"
+        f" ampd, the loop stands still {ratios}. `On the disk` includes an fsync or sync for everybody; ampd has read its"
+        " files back by then."
     )
     how = report.circumstances(command, load, ("torch",), how="one torch thread")
     rows = [row(name, own) for name, own in timed.items()]

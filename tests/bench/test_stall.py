@@ -34,5 +34,5 @@ def test_the_page_says_what_was_saved() -> None:
     page = stall.page(timed, 201_400_000, "some command", 0.5)
 
     assert "The state has 201 MB" in page
-    assert "DCP 2.5 times" in page
+    assert "2.5 times as long with DCP" in page
     assert "| ampd | 10.0 ± 0.0 [10.0, 10.0] | 500.0 ± 0.0 [500.0, 500.0] | 4 |" in page
