@@ -16,6 +16,7 @@ class Trouble(enum.StrEnum):
     FULL = "full"  # no space, no quota, or a limit on the size of files
     READ_ONLY = "read_only"  # the file system, or the directory for this user
     IO = "io"  # the device, or the network to it
+    STALLED = "stalled"  # it neither takes nor refuses: a network mount whose server is gone
     STATE = "state"  # not finite, or of a kind that a checkpoint cannot hold
     OTHER = "other"
 

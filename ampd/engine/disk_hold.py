@@ -15,7 +15,7 @@ from collections.abc import Callable
 from ampd.core.config import CheckpointSection
 from ampd.core.messages import Pause, SaveFailed
 from ampd.engine.ranks import Ranks
-from ampd.engine.writer import Files
+from ampd.engine.writer import Files, is_stalled
 
 _FIRST_SECONDS, _LAST_SECONDS = 1.0, 60.0
 
@@ -50,10 +50,10 @@ def of_disk(trouble: SaveFailed | None) -> SaveFailed | None:
 
 def hold_for(trouble: SaveFailed) -> Pause:
     """The hold, with what an operator reads who asks why the job is paused."""
-    reason = (
-        f"{failure(trouble)}; it is tried again until it succeeds, at once with `ampctl checkpoint`;"
-        " `ampctl resume` goes on without it"
-    )
+    again = "it is tried again until it succeeds, at once with `ampctl checkpoint`"
+    if is_stalled(trouble):
+        again = "it is waited for"  # one at a time: its thread is still at it
+    reason = f"{failure(trouble)}; {again}; `ampctl resume` goes on without it"
     return Pause(request_id="", reason=reason, until_saved=True)
 
 

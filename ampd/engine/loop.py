@@ -266,7 +266,7 @@ class Loop:
         return None
 
     def _end(self, result: m.Result, *, save: bool, message: str = "") -> m.Finished:
-        self._saves.wait()
+        self._saves.wait(patiently=save)
         trouble = self._save_last(may_hold=result == "completed") if save else None
         if trouble is not None:
             result, message = "failed", failure(trouble)

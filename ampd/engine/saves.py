@@ -18,7 +18,7 @@ from ampd.engine.retention import Keep
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
-from ampd.engine.writer import Files, SaveTask
+from ampd.engine.writer import Files, SaveTask, is_stalled
 
 
 class Saves:
@@ -63,10 +63,11 @@ class Saves:
             self.wait()
         return self._writer.trouble
 
-    def wait(self) -> None:
-        """Block until no checkpoint is being written."""
+    def wait(self, *, patiently: bool = True) -> None:
+        """Block until no checkpoint is being written; one that does not end is waited for only `patiently`."""
         self._declare(Phase.CHECKPOINT)
-        self._writer.wait()
+        if patiently or not is_stalled(self._writer.trouble):
+            self._writer.wait()
 
     def evaluated(self, window: int, figures: dict[str, float]) -> None:
         """Note what an evaluation said of the state before `window`; a save of that state keeps it."""
@@ -88,7 +89,7 @@ class Saves:
         task = SaveTask(
             window=window, seq=live.seq, state=state, keep=self._keep, stall_seconds=stall,
             unjudged=self._trainer.parts.rewind.unjudged, request_id=request_id,
-            proves_room=self.prove_room,
+            proves_room=self.prove_room, watchdog=self._trainer.config.watchdog,
         )  # fmt: skip
         self._writer.save(task)
 

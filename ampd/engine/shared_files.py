@@ -18,7 +18,7 @@ from ampd.engine.ranks import Ranks
 from ampd.engine.rows_writer import RowsWriter
 from ampd.engine.writer import QuarantineTask, SaveTask, Writer
 
-_TROUBLES = msgspec.msgpack.Decoder(SaveFailed | None)
+_STANDINGS = msgspec.msgpack.Decoder(tuple[bool, SaveFailed | None])
 
 
 class SharedFiles:
@@ -43,15 +43,15 @@ class SharedFiles:
     def is_saving(self) -> bool:
         """Asks rank 0 while a save is open."""
         if self._is_open:
-            self._is_open = self._ranks.as_first(self._own is not None and self._own.is_saving)
-            if not self._is_open:
-                self._learn()
+            self._learn()
         return self._is_open
 
     @property
     def trouble(self) -> SaveFailed | None:
         """Asks rank 0 while a save is open."""
-        return None if self.is_saving else self._trouble
+        if self._is_open:
+            self._learn()
+        return self._trouble
 
     def start(self, row_bytes: int) -> None:
         """Rank 0 begins, and with it who writes a part."""
@@ -83,7 +83,6 @@ class SharedFiles:
         if self._own is not None:
             self._own.wait()
         if self._is_open:
-            self._is_open = False
             self._learn()
 
     def close(self) -> None:
@@ -94,5 +93,6 @@ class SharedFiles:
             self._part.close()
 
     def _learn(self) -> None:
-        trouble = self._own.trouble if self._own is not None else None
-        self._trouble = _TROUBLES.decode(self._ranks.spread(msgspec.msgpack.encode(trouble)))
+        own = self._own
+        told = (own.is_saving, own.trouble) if own is not None else (False, None)
+        self._is_open, self._trouble = _STANDINGS.decode(self._ranks.spread(msgspec.msgpack.encode(told)))

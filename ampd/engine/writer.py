@@ -6,7 +6,8 @@ queue holds at most one checkpoint, because the loop asks `is_saving` before it 
 
 A disk that fails costs no row and no earlier checkpoint: rows that it did not take are kept and tried again with the
 next, and no checkpoint is made until they are down. `trouble` is the failure of the last checkpoint, until one
-succeeds; what follows from it (`checkpoint.on_disk_error`) is for the loop to do.
+succeeds, or that the present one has no end (`save_clock`); what follows from it (`checkpoint.on_disk_error`) is for the
+loop to do.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from ampd import failpoints
+from ampd.core.config import WatchdogSection
 from ampd.core.ledger import Cause, WindowRecord
 from ampd.core.messages import Quarantined, Report, Saved, SaveFailed, Warned
 from ampd.core.trouble import Trouble, trouble_of
@@ -30,6 +32,7 @@ from ampd.engine import checkpoint, disk, retention, shared_checkpoint
 from ampd.engine.leaves import bytes_of
 from ampd.engine.ranks import Peers
 from ampd.engine.retention import Keep
+from ampd.engine.save_clock import SaveClock
 from ampd.errors import CheckpointError
 
 CHECKPOINTS = "checkpoints"
@@ -47,6 +50,8 @@ class SaveTask:
     stall_seconds: float
     unjudged: Collection[str] = ()
     request_id: str = ""
+    watchdog: WatchdogSection = field(default_factory=WatchdogSection)
+    """What its budget follows from."""
     proves_room: bool = False
     """Whether it fails where the disk would take nothing more, though this state is there already."""
 
@@ -75,7 +80,7 @@ class Files(Protocol):
 
     @property
     def trouble(self) -> SaveFailed | None:
-        """The failure of the last checkpoint, until one succeeds."""
+        """The failure of the last checkpoint, until one succeeds, or that the present one does not end."""
         ...
 
     def start(self, row_bytes: int) -> None:
@@ -110,9 +115,10 @@ class Writer:
         self.directory = directory
         self._peers = peers
         self.row_bytes = 0
-        self.trouble: SaveFailed | None = None
         self._report = report
         self._log = -1
+        self._clock = SaveClock(report)
+        self._failed: SaveFailed | None = None
         self._tasks: queue.SimpleQueue[bytes | SaveTask | QuarantineTask | None] = queue.SimpleQueue()
         self._rows = bytearray()  # those that are not known to be on disk for good
         self._written = 0  # bytes of them that the file has
@@ -133,6 +139,12 @@ class Writer:
         """A checkpoint is being written."""
         return not self._idle.is_set()
 
+    @property
+    def trouble(self) -> SaveFailed | None:
+        """The failure of the last checkpoint, or that the present one does not end; None once one succeeds."""
+        stalled = self._clock.stalled() if self.is_saving else None
+        return stalled or self._failed
+
     def start(self, row_bytes: int) -> None:
         """Cut losses.jsonl to its first `row_bytes` bytes and begin; raises CheckpointError where that cannot be."""
         self.row_bytes = self._settled = row_bytes
@@ -151,6 +163,7 @@ class Writer:
 
     def save(self, task: SaveTask) -> None:
         """Write a checkpoint in the background; reported as Saved or SaveFailed."""
+        self._clock.begin(task.window, task.request_id, task.watchdog)
         self._idle.clear()
         self._tasks.put(task)
 
@@ -163,9 +176,10 @@ class Writer:
         self._idle.wait()
 
     def close(self) -> None:
-        """Finish what was handed over and end the thread."""
+        """Finish what was handed over and end the thread; one whose disk does not answer is left behind."""
         self._tasks.put(None)
-        self._thread.join()
+        if not is_stalled(self.trouble):
+            self._thread.join()
 
     @property
     def _losses(self) -> Path:
@@ -236,10 +250,11 @@ class Writer:
             self._fail(task, error)
             return
         self._prune(task.keep)
-        self.trouble = None
+        self._failed, seconds = None, time.perf_counter() - start
+        self._clock.learn(seconds)
         self._report(
             Saved(
-                window=task.window, path=str(path), bytes=size, seconds=time.perf_counter() - start,
+                window=task.window, path=str(path), bytes=size, seconds=seconds,
                 stall_seconds=task.stall_seconds, request_id=task.request_id,
             )
         )  # fmt: skip
@@ -261,10 +276,10 @@ class Writer:
 
     def _fail(self, task: SaveTask, error: Exception) -> None:
         reason = trouble_of(error.errno) if isinstance(error, OSError) else Trouble.STATE
-        self.trouble = SaveFailed(
+        self._failed = SaveFailed(
             window=task.window, message=_told(error), reason=reason, request_id=task.request_id
         )
-        self._report(self.trouble)
+        self._report(self._failed)
 
     def _prune(self, keep: Keep) -> None:
         try:
@@ -278,3 +293,8 @@ class Writer:
 
 def _told(error: Exception) -> str:
     return disk.words(error) if isinstance(error, OSError) else str(error)
+
+
+def is_stalled(trouble: SaveFailed | None) -> bool:
+    """Whether the writer waits for a disk that does not answer."""
+    return trouble is not None and trouble.reason is Trouble.STALLED

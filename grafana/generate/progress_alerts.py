@@ -83,7 +83,8 @@ def _checkpoint_failing(pace: Pace) -> Alert:
     return Alert(
         name="AmpdCheckpointFailing",
         severity="critical",
-        expr=f"increase(ampd_checkpoint_failures_total[{period}]) >= 2\n",
+        expr=f"increase(ampd_checkpoint_failures_total[{period}]) >= 2\n"
+        f'or increase(ampd_checkpoint_failures_total{{reason="stalled"}}[{period}]) > 0\n',
         summary="Checkpoints fail on {{ $labels.instance }}.",
         description='{{ $value | printf "%.0f" }} checkpoints on {{ $labels.instance }} could not be written within the last '
         f"{period}; the one before them stands.",

@@ -119,6 +119,9 @@ def _failing() -> list[Case]:
         Case(alert=name, kind="fires", why="two in a row", history={failures: "0x40 1x10 2x40"}, firing={45: None, 55: "2"}),
         Case(alert=name, kind="stays silent", why="one, and the next was written",
              history={failures: "0x40 1x60"}, firing={45: None, 60: None}),
+        Case(alert=name, kind="fires", why="the disk does not answer, so there will be no second one",
+             labels=(("reason", "stalled"),),
+             history={series("ampd_checkpoint_failures_total", reason="stalled"): "0x40 1x60"}, firing={39: None, 45: "1"}),
         Case(alert=name, kind="resolves", why="the disk has room again",
              history={failures: "0x40 1x5 2x80"}, firing={50: "2", 90: None}),
     ]  # fmt: skip

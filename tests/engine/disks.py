@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,3 +62,50 @@ def small_disk(path: Path, size: str = "4m") -> Iterator[SmallDisk]:
         yield SmallDisk(path)
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+class SilentDisk:
+    """A disk whose syncs wait until it answers, as on a network mount whose server is gone."""
+
+    def __init__(self) -> None:
+        self._answers = threading.Event()
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it is back."""
+        return self._answers.is_set()
+
+    def answer(self) -> None:
+        """It is back."""
+        self._answers.set()
+
+    def answer_at(self, is_time: Callable[[], bool]) -> None:
+        """It is back when something is true; looked at by a thread of its own."""
+
+        def look() -> None:
+            while not is_time():
+                self._answers.wait(0.005)
+            self.answer()
+
+        threading.Thread(target=look, daemon=True).start()
+
+    def wait(self) -> None:
+        """What a sync does."""
+        assert self._answers.wait(60.0), "nobody let the disk answer"
+
+
+@contextmanager
+def silent_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentDisk]:
+    """Syncs of the writer's thread wait in this scope; the others are as they were."""
+    disk, real = SilentDisk(), os.fsync
+
+    def sync(descriptor: int) -> None:
+        if threading.current_thread().name == "ampd-writer":
+            disk.wait()
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    try:
+        yield disk
+    finally:
+        disk.answer()
