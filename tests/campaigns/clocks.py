@@ -28,6 +28,8 @@ HOUR, YEAR = 3600, 31_536_000
 _AHEAD = (-YEAR, -25 * HOUR, -2 * HOUR, -1, 0, 1, 2 * HOUR, 25 * HOUR, YEAR)
 _MANY = 1_000_000
 _PATIENCE_SECONDS = 120.0
+_LAG_SECONDS = 60.0
+"""A page may be that much older on a busy machine; a step that went into a counter would be an hour."""
 
 
 def case(seed: int, steps: int = STEPS) -> None:
@@ -71,7 +73,7 @@ class Life:
         passed = self._read_at - begun
         for name, seconds in self._seconds.items():
             grown = seconds - before.get(name, 0.0)
-            assert 0 <= grown <= passed + 1, f"{name} grew by {grown:.1f} in {passed:.1f} s"
+            assert 0 <= grown <= passed + _LAG_SECONDS, f"{name} grew by {grown:.1f} in {passed:.1f} s"
 
     def act(self) -> None:
         """Something that takes time, with steps in the middle of it."""
@@ -91,12 +93,9 @@ class Life:
                 self._daemon.ask(change)
                 self._clock.step(self._draw.choice(_AHEAD))
                 until(
-                    "the trial is over",
-                    lambda: self._daemon.status()["trial"] is None,
-                    patience=_PATIENCE_SECONDS,
+                    "the end of the trial", lambda: self._outcome() != "running", patience=_PATIENCE_SECONDS
                 )
-                last = self._daemon.ask(p.History(last=1)).result["revisions"][-1]
-                assert last["trial"]["outcome"] == "confirmed", last
+                assert self._outcome() == "confirmed", self._daemon.ask(p.History(last=1)).result
 
     def hang(self) -> None:
         """Stop the worker: it is found when its budget is over, not before and not much later."""
@@ -116,6 +115,10 @@ class Life:
         assert len(self._daemon.said("worker.hung")) == 1
         assert len(self._daemon.said("worker.started")) == 2, self._daemon.err.read_text()
         return stopped
+
+    def _outcome(self) -> str:
+        """Of the last change, which was on trial."""
+        return str(self._daemon.ask(p.History(last=1)).result["revisions"][-1]["trial"]["outcome"])
 
     def _next_lr(self) -> str:
         self._lr *= self._draw.uniform(0.9, 1.1)

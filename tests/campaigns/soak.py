@@ -2,8 +2,8 @@
 
 Once a second it is looked at from outside: memory, open files, threads, children that nobody has waited for. In the end
 open files and threads are as many as after the first quarter, no dead child is left, and memory grew by no more than
-what is kept for good (revisions, each a line of the journal too) can explain. The worker is a fake, so that in an hour
-the daemon meets more deaths, reports and windows than a real job gives it in weeks.
+what is kept (the last events, and revisions for good, each a line of the journal too) can explain. The worker is a fake,
+so that in an hour the daemon meets more deaths, reports and windows than a real job gives it in weeks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ NAME = "soak"
 SECONDS = 12
 _BETWEEN_SECONDS = 0.03
 _PATIENCE_SECONDS = 60.0
-_MOST_GROWTH_MIB = 4.0
+_MOST_GROWTH_MIB = 16.0
+"""Most of it are the ten thousand events that are kept for followers; the rest, pages that are drawn for the first time."""
 _REVISION_MIB = 0.01
 _LOST = {"TIMED_OUT", "BUSY"}
 _PAGES = ("/metrics", "/metrics", "/", "/events", "/healthz", "/readyz")
@@ -146,8 +147,8 @@ def _judge(looks: list[Look], revisions: int) -> None:
     """Files and threads as many as early on; memory by what is kept for good at most."""
     early, late = _quarter(looks, 1), _quarter(looks, 3)
     (memory, files, threads), (memory_now, files_now, threads_now) = early, late
-    assert files_now <= files + 2, f"{files} open files early, {files_now} late"
-    assert threads_now <= threads + 1, f"{threads} threads early, {threads_now} late"
+    assert files_now <= files + 4, f"{files} open files early, {files_now} late"
+    assert threads_now <= threads + 2, f"{threads} threads early, {threads_now} late"
     most = _MOST_GROWTH_MIB + _REVISION_MIB * revisions
     assert memory_now - memory <= most, (
         f"{memory:.1f} MiB early, {memory_now:.1f} late, at most {most:.1f} more"
