@@ -110,6 +110,10 @@ class Group:
     def collect(self) -> None:
         """DDP has put them there."""
 
+    def weights(self, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        """All of them, always."""
+        return parameters
+
     def using(self, act: Callable[[], T]) -> T:
         """The model is whole."""
         return act()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ampd.core.kept import Kept
 from ampd.core.ledger import Ledger
 from ampd.core.precision import Precision
+from ampd.engine.ranks import Ranks
 from ampd.engine.window import Attempt, ForwardContext
 
 _EVERY_WINDOWS = 1000  # often enough to follow a change of shapes, too seldom to be felt
@@ -26,8 +27,11 @@ _LOW = (torch.float16, torch.bfloat16)
 class KeptMeter:
     """Measures the first window of each precision and one in a thousand; enters them in the ledger's `kept`."""
 
-    def __init__(self, parameters: Sequence[nn.Parameter], device: torch.device, ledger: Ledger) -> None:
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], device: torch.device, ledger: Ledger, ranks: Ranks
+    ) -> None:
         self._parameters = parameters
+        self._ranks = ranks
         self._device = device
         self._ledger = ledger
 
@@ -38,7 +42,7 @@ class KeptMeter:
     @contextmanager
     def attempt(self, precision: Precision) -> Iterator[_Tally]:
         """The scope of an attempt that is measured; its forward passes run in `tally.forward`."""
-        tally = _Tally(self._parameters)
+        tally = _Tally(self._parameters, self._ranks)
         before = self._begin_peak()
         yield tally
         if tally.forwards:
@@ -56,9 +60,10 @@ class KeptMeter:
 
 
 class _Tally:
-    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
-        self._own = {p.untyped_storage().data_ptr() for p in parameters}
-        self._shapes = {p.shape for p in parameters if p.ndim >= 2}
+    def __init__(self, parameters: Sequence[nn.Parameter], ranks: Ranks) -> None:
+        self._parameters = parameters
+        self._ranks = ranks
+        self._look()
         self._seen: set[int] = set()
         self.forwards: list[Kept] = []
 
@@ -74,7 +79,15 @@ class _Tally:
 
         return counted
 
+    def _look(self) -> None:
+        """Where weights lie, and their shapes."""
+        weights = self._ranks.weights(self._parameters)
+        self._own = {weight.untyped_storage().data_ptr() for weight in weights}
+        self._shapes = {weight.shape for weight in weights if weight.ndim >= 2}
+
     def _count(self, tensor: Tensor) -> Tensor:
+        if self._ranks.is_sharded:
+            self._look()  # those of a block are there while it runs, and let go before its backward pass
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._own and storage.data_ptr() not in self._seen:
             self._seen.add(storage.data_ptr())

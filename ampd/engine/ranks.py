@@ -101,6 +101,10 @@ class Ranks(Protocol):
         """Put the gradients of a window where those of `place` have theirs, after the last pass."""
         ...
 
+    def weights(self, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        """The weights that are whole in this moment, of those that `place` gave."""
+        ...
+
     def using(self, act: Callable[[], T]) -> T:
         """Do what runs the model outside of its loss."""
         ...
@@ -191,6 +195,10 @@ class Alone:
 
     def collect(self) -> None:
         """They are there."""
+
+    def weights(self, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        """All of them, always."""
+        return parameters
 
     def using(self, act: Callable[[], T]) -> T:
         """The model is whole."""

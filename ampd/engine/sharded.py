@@ -103,6 +103,11 @@ class Shards(Group):
             gradient, whole.grad = whole.grad, None
             own.grad = None if gradient is None else _local(gradient)
 
+    def weights(self, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        """Those of the root and of the block that runs."""
+        every = cast(nn.Module, self._root).parameters()
+        return [p for p in every if p.requires_grad and not isinstance(p, DTensor)]
+
     def using(self, act: Callable[[], T]) -> T:
         """In the root, whose weights are let go again: nothing but a backward pass does that by itself."""
         try:

@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import torch
@@ -22,13 +22,16 @@ from ampd.core.messages import Fault
 from ampd.engine import checkpoint
 from ampd.engine.assembly import equip
 from ampd.engine.device import capability_of
+from ampd.engine.distributed import Group
 from ampd.engine.job import files_of
+from ampd.engine.mending import MustLeave
 from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.retention import Keep
 from ampd.engine.sharded import Shards
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import MicroBatch
 from ampd.engine.writer import CHECKPOINTS, SaveTask
+from ampd.errors import WorkloadError
 from tests.distributed import ranks
 from tests.distributed.ranks import WINDOWS, Scenario, round_trip, worst
 from tests.engine import toy
@@ -139,6 +142,7 @@ def play(scenario: Scenario, group: Ranks | None = None) -> dict[str, Any]:
     return {
         "evaluated": dict(subject.evaluate()),
         "weights": whole(subject),
+        "kept": msgspec.to_builtins(subject.ledger.kept),
         "records": [msgspec.to_builtins(record) for record in records],
         "ledger": msgspec.to_builtins(subject.ledger.job),
     }
@@ -220,6 +224,17 @@ def divided(group: Ranks | None = None) -> dict[str, list[float]]:
     return whole(subject)
 
 
+def struck(fault: Fault) -> str:
+    """What the loop is told of an error that strikes every rank in its forward."""
+    subject = trainer_of(scenarios(0)["always"], Shards(toy.orders()))
+    subject.injector.arm(fault, 1)
+    try:
+        subject.step(toy.window(0, subject.parts.workload))
+    except (MustLeave, WorkloadError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
 def tell(seed: int, directory: Path) -> None:
     """What a rank of two makes of all this; one of four saves again what others have saved."""
     group = Shards(toy.orders())
@@ -227,8 +242,12 @@ def tell(seed: int, directory: Path) -> None:
     if group.world == 2:
         chosen = scenarios(seed).items()
         told["played"] = {name: play(scenario, Shards(toy.orders())) for name, scenario in chosen}
+        told["averaged"] = {
+            name: play(dict(chosen)[name], Group(toy.orders())) for name in ("plain", "always")
+        }
         told["collectives"] = collectives(Shards(toy.orders()))
         told["divided"] = divided(Shards(toy.orders()))
+        told["struck"] = {fault: struck(fault) for fault in get_args(Fault) if fault in ("oom", "constant")}
         told["resumed"] = resumed(directory / "by-two")
     else:
         told["played"] = {"always": play(scenarios(seed)["always"], Shards(toy.orders()))}

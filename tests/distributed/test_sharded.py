@@ -213,3 +213,20 @@ def test_ranks_make_the_same_number_of_passes(told: list[dict[str, Any]]) -> Non
     for weight, numbers in told[0]["divided"].items():
         if not weight.endswith("passes"):
             assert numbers == pytest.approx(one[weight], rel=1e-3, abs=1e-6), weight
+
+
+@pytest.mark.parametrize("name", ["plain", "always"])
+def test_gathered_weights_are_not_counted_as_kept(told: list[dict[str, Any]], name: str) -> None:
+    """What a micro-batch keeps for its backward pass is measured as much as under DDP, copies that autocast makes included."""
+    assert both(told, name)[0]["kept"] == told[0]["averaged"][name]["kept"]
+
+
+def test_ranks_leave_where_memory_runs_out(told: list[dict[str, Any]]) -> None:
+    """A forward that was cut short left gathered weights behind: the group is to begin again, which the loop is told."""
+    for rank, said in enumerate(told):
+        assert said["struck"]["oom"].startswith(f"MustLeave: rank {rank}: injected: no memory")
+
+
+def test_a_constant_ends_the_job_with_its_place_named(told: list[dict[str, Any]]) -> None:
+    """It would strike the next group as well; the operator is told where, and what helps."""
+    assert told[0]["struck"]["constant"].startswith("WorkloadError: a constant in loss() (")

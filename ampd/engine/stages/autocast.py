@@ -57,7 +57,7 @@ def forward_context(precision: Precision, device_type: str) -> ForwardContext:
 
 def build(options: NoOptions, context: StageContext) -> Autocast:
     """The stage of the built-in spec."""
-    meter = KeptMeter(context.parameters, context.device, context.ledger)
+    meter = KeptMeter(context.parameters, context.device, context.ledger, context.ranks)
     stage = Autocast(context.device.type, meter)
     stage.configure(context.config)
     return stage
