@@ -31,6 +31,7 @@ NAMES: dict[type[m.Message], str] = {
     m.LimitReached: "fallbacks.reached_limit",
     m.Widened: "module.widened",
     m.Split: "window.split",
+    m.Diverged: "ranks.diverged",
     m.Evaluated: "job.evaluated",
     m.Warned: "worker.warned",
     m.Lost: "worker.lost_events",
@@ -49,6 +50,7 @@ _WARNINGS = (
     m.ScaleStuck,
     m.Widened,
     m.Split,
+    m.Diverged,
     m.Warned,
     m.Lost,
 )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from ampd.core.section import Section, fixed
+from ampd.core.section import Section, fixed, live
 from ampd.errors import ConfigError
 
 
@@ -51,6 +51,14 @@ class DistributedSection(Section, frozen=True, kw_only=True):
         Literal["ddp", "fsdp2"],
         fixed("ddp: each process has all weights. fsdp2: each keeps and updates its rows of every weight."),
     ] = "ddp"
+    check_every_windows: Annotated[
+        int,
+        live("Windows between comparisons of the weights of all ranks; 0 for none.", unit="windows", ge=0),
+    ] = 1000
+    on_divergence: Annotated[
+        Literal["pause", "abort", "warn"],
+        live("Where a rank has other weights than the rest: hold, end the job as failed, or only say so."),
+    ] = "pause"
 
     @property
     def is_group(self) -> bool:

@@ -42,7 +42,7 @@ from ampd.core.trial import OnTrial
 from ampd.core.trouble import Trouble
 
 __all__ = [
-    "Act", "Action", "Applied", "AppliedAction", "Asked", "Avoid", "Cancel", "Checkpoint", "Configure", "Confirm", "Divide", "Evaluated", "Fault", "FellBack", "Finished",
+    "Act", "Action", "Applied", "AppliedAction", "Asked", "Avoid", "Cancel", "Checkpoint", "Configure", "Confirm", "Diverged", "Divide", "Evaluated", "Fault", "FellBack", "Finished",
     "Going", "Hello", "Holding", "Inject", "Joined", "Leave", "LimitReached", "Lost", "Message", "Order", "Pause", "Quarantined", "Ready",
     "Refused", "Report", "Reset", "Result", "Resume", "RolledBack", "SaveFailed", "Saved", "ScaleMoved", "ScaleStuck", "SetAside",
     "Skipped", "Snapshot", "Split", "Start", "Stop", "Warned", "Widened",
@@ -213,6 +213,14 @@ class Split(Message, frozen=True, kw_only=True, tag="split"):
     message: str
 
 
+class Diverged(Message, frozen=True, kw_only=True, tag="diverged"):
+    """Before `window`, the weights of `ranks` were others than those of the rest; `parameter` is the first that differed."""
+
+    window: int
+    ranks: tuple[int, ...]
+    parameter: str
+
+
 class Evaluated(Message, frozen=True, kw_only=True, tag="evaluated"):
     """The workload's own figures on held-out data, before `window`."""
 
@@ -251,7 +259,7 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     `counts` are since this worker started, `job` since the job began, `span` since the last reset. Seconds are by
     activity: train data evaluate checkpoint paused telemetry. Memory is in bytes, by kind; `kept` is what windows keep for
     backward, by precision, and `saved` what the present one saves against float32. `skipped_in_a_row` are the windows
-    since the last one that was applied.
+    since the last one that was applied. `worked` are seconds in which this rank of several waited for no other.
     """
 
     rank: int
@@ -278,10 +286,11 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     distributions: Distributions = msgspec.field(default_factory=Distributions)
     skipped_in_a_row: int = 0
     trial: OnTrial | None = None
+    worked: float = 0.0
 
 
 Report = (
     Hello | Joined | Ready | Applied | Refused | Saved | SaveFailed | SetAside | Holding | Going | FellBack | Skipped
-    | Quarantined | RolledBack | ScaleStuck | ScaleMoved | LimitReached | Widened | Split | Evaluated | Warned | Lost | Finished
+    | Quarantined | RolledBack | ScaleStuck | ScaleMoved | LimitReached | Widened | Split | Diverged | Evaluated | Warned | Lost | Finished
     | Snapshot
 )  # fmt: skip

@@ -66,9 +66,19 @@ def _welcome(view: JobView, ready: m.Ready) -> None:
         view.past_seconds = _sum(view.past_seconds, last.seconds)
         view.past_distributions = view.past_distributions.plus(last.distributions)
         view.windows_recomputed += max(0, last.window - ready.window)
+    view.past_worked = worked(view)
     view.snapshots = {}
     view.ready, view.choice = ready, ready.choice
     view.config, view.revision = ready.config, ready.revision
+
+
+def worked(view: JobView) -> dict[int, float]:
+    """Seconds in which each rank waited for no other, since this daemon started."""
+    present = {rank: snapshot.worked for rank, snapshot in view.snapshots.items()}
+    return {
+        rank: view.past_worked.get(rank, 0.0) + present.get(rank, 0.0)
+        for rank in sorted({*view.past_worked, *present})
+    }
 
 
 def _follow(view: JobView, report: m.Applied) -> None:

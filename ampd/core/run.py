@@ -212,20 +212,9 @@ class Run:
             case m.RolledBack():
                 self._is_rolling_back = True
             case (
-                m.Joined()
-                | m.SetAside()
-                | m.FellBack()
-                | m.Skipped()
-                | m.ScaleMoved()
-                | m.LimitReached()
-                | m.Widened()
-                | m.Split()
-                | m.Quarantined()
-                | m.ScaleStuck()
-                | m.Evaluated()
-                | m.Warned()
-                | m.Lost()
-            ):
+                m.Joined() | m.SetAside() | m.FellBack() | m.Skipped() | m.ScaleMoved() | m.LimitReached() | m.Widened()
+                | m.Split() | m.Diverged() | m.Quarantined() | m.ScaleStuck() | m.Evaluated() | m.Warned() | m.Lost()
+            ):  # fmt: skip
                 pass
             case _:
                 assert_never(report)

@@ -64,6 +64,8 @@ class JobView(msgspec.Struct, kw_only=True):
     """Sum of the process counts of earlier workers of this daemon: /metrics shows past + present."""
     past_seconds: dict[str, float] = {}
     """The same for seconds by activity."""
+    past_worked: dict[int, float] = {}
+    """The same for the seconds in which each rank waited for no other."""
     past_distributions: Distributions = msgspec.field(default_factory=Distributions)
     """The same for how long windows took and how large gradients were."""
     state_seconds: dict[str, float] = {}

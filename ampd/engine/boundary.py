@@ -27,6 +27,7 @@ from ampd.core.precision import Precision
 from ampd.core.protocol import Code
 from ampd.engine.governed import Governed
 from ampd.engine.ranks import Orders
+from ampd.engine.replicas import Odd
 from ampd.errors import ConfigError
 
 
@@ -220,6 +221,19 @@ class Boundary:
         self.is_rolling_back = True
         self._report(m.RolledBack(window=record.window, cause=record.skipped))
         self.bequeath(m.Avoid(cause=record.skipped), record.window)
+
+    def part(self, odd: Odd | None, window: int) -> None:
+        """Do what the job file says where ranks no longer have the same weights."""
+        if odd is None:
+            return
+        self._report(m.Diverged(window=window, ranks=odd.ranks, parameter=odd.parameter))
+        which = f"rank{'s' * (len(odd.ranks) > 1)} {', '.join(map(str, odd.ranks))}"
+        message = f"{which} no longer has the weights of the rest (first in {odd.parameter})"
+        match self._trainer.config.distributed.on_divergence:
+            case "pause":
+                self.hold_reason = message
+            case "abort":
+                self.failure = message
 
     def bequeath(self, action: m.Action, window: int, reason: str = "") -> None:
         """Have the journal say what whoever comes next does before `window`; nothing changes here."""

@@ -45,6 +45,7 @@ from ampd.engine.mending import is_out_of_memory
 from ampd.engine.overrides import is_constant_overflow
 from ampd.engine.ranks import Alone, Heard, Moments, Orders, Peers, Ranks, T, Weights, placed, state_of
 from ampd.engine.window import MicroBatch
+from ampd.engine.work import HostWork, Work, work_on
 from ampd.engine.workload import HasLoss, Workload
 from ampd.errors import WorkloadError
 
@@ -65,6 +66,12 @@ class Group:
         self._averaged: DistributedDataParallel | None = None
         self._accumulates = True
         self._is_sending = False
+        self._work: Work = HostWork()
+
+    @property
+    def worked(self) -> float:
+        """From the agreement on a window to the gradients of the next; nothing where weights are gathered in between."""
+        return self._work.seconds
 
     def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
         """All of it, on each rank."""
@@ -97,6 +104,7 @@ class Group:
             )  # its successor is not in all versions that we take
             self._averaged = DistributedDataParallel(LossModule(workload, model), broadcast_buffers=False)
         self._accumulates = accumulate
+        self._work = work_on(next(model.parameters()).device)
         self.stand_in(1)
         return Averaged(self._averaged)
 
@@ -121,6 +129,8 @@ class Group:
     def backward(self, loss: Tensor) -> None:
         """DDP sums in its course, unless it accumulates."""
         self._is_sending = self._averaged is not None and self._averaged.require_backward_grad_sync
+        if self._is_sending:
+            self._work.end()
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._is_sending = False
 
@@ -160,6 +170,7 @@ class Group:
         flags, others, by_rank, words = torch.split(vector, [count, count - apart, slots.numel(), 2])
         combined = self._combined(by_rank.reshape(slots.shape), losses)
         agreed = torch.cat((combined, others)).masked_fill(flags.ne(0), torch.nan)
+        self._work.begin()
         return torch.cat((agreed, words))
 
     def hear(self, figures: list[float]) -> Heard:
@@ -171,6 +182,7 @@ class Group:
     def confer(self) -> None:
         """One collective; waits for every rank."""
         self.is_called = not self.all(self._own.empty())
+        self._work.begin()  # what was before it was a pause
 
     def orders(self) -> Orders:
         """Those of all ranks, at every rank."""

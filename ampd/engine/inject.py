@@ -7,6 +7,7 @@ the loss stays bit for bit what it was. So the fault vanishes under a fallback e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -35,6 +36,11 @@ class Injector:
 
         All ranks are told alike, since what is armed is part of the state that they have in common.
         """
+        if fault == "diverge" and (rank is None or self._ranks.world == 1):
+            raise ConfigError(
+                "diverge makes one rank of several unlike the rest", field="rank",
+                hint="say which, --rank N; a job of one process has nothing to compare",
+            )  # fmt: skip
         if rank is not None and rank >= self._ranks.world:
             last = self._ranks.world - 1
             raise ConfigError(
@@ -57,6 +63,12 @@ class Injector:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Arm what was armed."""
         self._fault, self._left, self._rank = state["fault"], state["left"], state.get("rank")
+
+    def corrupt(self, parameters: Sequence[Tensor]) -> None:
+        """Change one number of the weights, where that is armed, as a device does that computes wrong."""
+        if self.active == "diverge":
+            with torch.no_grad():
+                parameters[0].view(-1)[0].add_(1.0)
 
     def limit_memory(self, micro_batch: MicroBatch) -> None:
         """Run out of memory, where that is armed, for the largest micro-batch that was seen; its parts fit."""

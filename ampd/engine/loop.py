@@ -28,6 +28,7 @@ from ampd.engine.feed import Feed
 from ampd.engine.mending import MustLeave
 from ampd.engine.milestones import Milestones
 from ampd.engine.ranks import Orders
+from ampd.engine.replicas import compare
 from ampd.engine.saves import Saves
 from ampd.engine.snapshot import Telemetry
 from ampd.engine.stopwatch import Stopwatch
@@ -117,6 +118,9 @@ class Loop:
         self._telemetry.push_if_due(self.window, self._boundary.live)
 
     def _cross_boundary(self) -> None:
+        if self.window > self._start and self._milestones.is_compared(self.window):
+            weights, ranks = dict(self._trainer.parts.model.named_parameters()), self._trainer.parts.ranks
+            self._boundary.part(compare(weights, ranks), self.window)
         trouble = self._new_trouble()
         is_eventful = trouble is not None or self._is_eventful()
         if is_eventful:

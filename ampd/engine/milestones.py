@@ -32,6 +32,11 @@ class Milestones:
         is_due = bool(every) and (window % every == 0 or window == self._trainer.total_windows)
         return is_due and isinstance(self._trainer.parts.workload, Evaluating)
 
+    def is_compared(self, window: int) -> bool:
+        """Whether the ranks look if they still have the same weights."""
+        every, ranks = self._trainer.config.distributed.check_every_windows, self._trainer.parts.ranks
+        return bool(every) and window % every == 0 and ranks.world > 1 and not ranks.is_sharded
+
     def is_saved(self, window: int) -> bool:
         """Whether a checkpoint is due; the last one is the loop's."""
         every = self._trainer.config.checkpoint.every_windows

@@ -62,6 +62,11 @@ class Ranks(Protocol):
     is_sharded: bool
     """No rank has the whole model: a pass that an error cut short cannot be made again."""
 
+    @property
+    def worked(self) -> float:
+        """Seconds in which this rank waited for no other; 0 where there is none, and where that cannot be told."""
+        ...
+
     def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
         """Put the model on the device, in training mode; returns what this rank trains of it."""
         ...
@@ -169,6 +174,7 @@ class Alone:
     rank = 0
     world = 1
     is_sharded = False
+    worked = 0.0
 
     def __init__(self, orders: Orders | None = None) -> None:
         self._orders: Orders = queue.SimpleQueue() if orders is None else orders

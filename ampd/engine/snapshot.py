@@ -91,6 +91,7 @@ class Telemetry:
                 memory=memory_in_use(trainer.parts.device), figures=self.figures, zeros=self._last.zeros if self._last else None,
                 kept=dict(ledger.kept), saved=saved(ledger.kept, trainer.precision), distributions=self._distributions.copy(),
                 skipped_in_a_row=self._skipped_in_a_row, trial=live.trial.standing() if live.trial is not None else None,
+                worked=trainer.parts.ranks.worked,
             )
         )  # fmt: skip
 

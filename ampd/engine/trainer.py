@@ -148,6 +148,7 @@ class Trainer:
         whose figures have arrived meanwhile; where it was bad, it is replayed now and both are settled.
         """
         self.parts.injector.enter(window.largest_share(self.parts.ranks.world))
+        self.parts.injector.corrupt(self.parts.parameters)
         self.parts.ranks.align(self.parts.rewind.flats)
         if not self._may_defer():
             records = self.drain()

@@ -165,6 +165,14 @@ PROGRESS = (
     _counter("ampd_windows_recomputed_total", "Windows run again after a restart from an earlier checkpoint."),
 )  # fmt: skip
 
+GROUP = (
+    _counter("ampd_rank_work_seconds_total", "Time in which a rank worked on windows and waited for no other, data included: the"
+             " rank with most sets the pace. 0 in a job of one process, and under fsdp2, where ranks wait inside every pass.",
+             RANK, unit="seconds"),
+    _counter("ampd_rank_divergence_total", "Comparisons (distributed.check_every_windows) in which some rank had other weights than"
+             " the rest."),
+)  # fmt: skip
+
 LEDGER = (
     _counter("ampd_windows_total", "Windows finished: applied + skipped + quarantined."),
     _counter("ampd_windows_applied_total", "Windows whose update reached the weights."),
@@ -241,7 +249,9 @@ RESOURCES = (
            Label("reason", ("nonfinite", "bound"))),
 )  # fmt: skip
 
-FAMILIES: tuple[Family, ...] = IDENTITY + LIFECYCLE + PROGRESS + LEDGER + LEARNING + PRECISION + RESOURCES
+FAMILIES: tuple[Family, ...] = (
+    IDENTITY + LIFECYCLE + PROGRESS + GROUP + LEDGER + LEARNING + PRECISION + RESOURCES
+)
 
 
 def family(name: str) -> Family:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from ampd import __version__
 from ampd.core.histogram import Histogram
 from ampd.core.ledger import Span
+from ampd.core.observed import worked
 from ampd.core.precision import Precision
 from ampd.core.view import JobView
 
@@ -27,6 +28,7 @@ def read(view: JobView) -> Readings:
     a sum over nodes counts a window once.
     """
     own = _identity(view) | _lifecycle(view) | _memory(view)
+    own["ampd_rank_work_seconds_total"] = {str(rank): seconds for rank, seconds in worked(view).items()}
     if view.leader is not None:
         return own
     return (
@@ -106,6 +108,7 @@ def _told(view: JobView) -> Readings:
         "ampd_rollbacks_total": view.told.get("job.rolled_back", 0),
         "ampd_modules_widened_total": view.told.get("module.widened", 0),
         "ampd_memory_splits_total": view.told.get("window.split", 0),
+        "ampd_rank_divergence_total": view.told.get("ranks.diverged", 0),
         "ampd_loss_scale_stuck_total": view.told.get("scale.stuck", 0),
     }
 

@@ -8,7 +8,7 @@ before Grafana does, and a metric that a panel or rule names is looked up in the
 
     pace.py      durations of rules, and the time scale
     alert.py     what an alert and a recording rule are, and what several of them ask
-    rules.py     recording rules, and all alerts: precision_alerts.py, progress_alerts.py, process_alerts.py
+    rules.py     recording rules, and all alerts: precision_alerts.py, progress_alerts.py, process_alerts.py, rank_alerts.py
     history.py   a history for promtool
     cases.py     for each alert: when it fires, when it stays silent, when it resolves; *_cases.py beside *_alerts.py
     model.py     the part of Grafana's classic dashboard schema that we use

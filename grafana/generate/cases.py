@@ -17,6 +17,7 @@ from grafana.generate.pace import Pace
 from grafana.generate.precision_cases import precision_cases
 from grafana.generate.process_cases import process_cases
 from grafana.generate.progress_cases import progress_cases
+from grafana.generate.rank_cases import rank_cases
 from grafana.generate.rules import alerts, texts
 
 
@@ -32,7 +33,7 @@ def document(runbooks: str, chosen: Sequence[Case]) -> dict[str, Any]:
 
 def cases() -> list[Case]:
     """All histories, by alert."""
-    return [*precision_cases(), *progress_cases(), *process_cases()]
+    return [*precision_cases(), *progress_cases(), *process_cases(), *rank_cases()]
 
 
 def _group(case: Case, alert: Alert, runbooks: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ def performance() -> dict[str, Any]:
         uid="ampd-performance",
         title="Performance and goodput",
         description="How fast a job is, what its time goes to, what is done twice, and what memory and checkpoints cost.",
-        sections=[_now(), _speed(), _time(), _memory(), _checkpoints()],
+        sections=[_now(), _speed(), _ranks(), _time(), _memory(), _checkpoints()],
     )
 
 
@@ -75,6 +75,16 @@ def _speed() -> Section:
                [(q.quantile(0.5, "ampd_window_duration_seconds"), "half {{instance}}"),
                 (q.quantile(0.9, "ampd_window_duration_seconds"), "90 % {{instance}}"),
                 (q.quantile(0.99, "ampd_window_duration_seconds"), "99 % {{instance}}")], "s", width=12),
+    ])  # fmt: skip
+
+
+def _ranks() -> Section:
+    return Section("Ranks", [
+        series("Work by rank", "Seconds a second in which a rank waited for no other: the one with most sets the pace. 0 in a job of one "
+               "process. ampd_rank_work_seconds_total",
+               [(q.rate("ampd_rank_work_seconds_total", _RANK), "rank {{rank}} {{instance}}")], "percentunit", width=16),
+        series("Ranks apart", "Comparisons in which a rank had other weights than the rest, where they were made. "
+               "ampd_rank_divergence_total", [(q.increase("ampd_rank_divergence_total"), "{{instance}}")], defaults={"min": 0}),
     ])  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from grafana.generate.pace import HOUR, MINUTE, Pace
 from grafana.generate.precision_alerts import precision_alerts
 from grafana.generate.process_alerts import process_alerts
 from grafana.generate.progress_alerts import progress_alerts
+from grafana.generate.rank_alerts import rank_alerts
 
 INTERVAL = 15.0
 """Seconds between two evaluations of a group."""
@@ -46,7 +47,7 @@ def _goodput(period: str) -> str:
 
 def alerts(pace: Pace) -> list[Alert]:
     """Every alert, the most specific to precision first."""
-    return [*precision_alerts(pace), *progress_alerts(pace), *process_alerts(pace)]
+    return [*precision_alerts(pace), *progress_alerts(pace), *process_alerts(pace), *rank_alerts(pace)]
 
 
 def document(pace: Pace, runbooks: str) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from ampd.core import messages as m
 from ampd.core import replies
 from ampd.core import stimuli as s
 from ampd.core.histogram import Distributions
+from ampd.core.observed import observe, worked
 from ampd.core.phase import Pulse
 from ampd.core.precision import Choice, Precision
 from ampd.core.rate import Rate
-from tests.core.bench import Bench, snapshot
+from tests.core.bench import Bench, job_view, ready, snapshot
 
 
 def applied(precision: Precision, revision: int = 2) -> m.Applied:
@@ -35,6 +36,7 @@ def timed(*seconds: float) -> m.Snapshot:
     [
         (m.Widened(window=1, module="head", location="model.py:3"), "module.widened"),
         (m.Split(window=1, parts=2, message="out of memory"), "window.split"),
+        (m.Diverged(window=1, ranks=(1,), parameter="head.weight"), "ranks.diverged"),
         (m.ScaleStuck(window=1, scale=1.0), "scale.stuck"),
     ],
 )
@@ -147,3 +149,16 @@ def test_a_wall_clock_that_steps_gives_and_takes_no_time(bench: Bench) -> None:
 
 def _look(bench: Bench, seconds: float) -> None:
     bench.feed(s.Pulsed(now=bench.now, pulse=Pulse(), elapsed_seconds=seconds))
+
+
+def test_the_work_of_ranks_outlives_their_processes() -> None:
+    """Counters of /metrics never run backwards: what ranks worked before a restart is added to what they work now."""
+    view = job_view()
+    config = view.config
+    for seconds in (2.0, 3.0):
+        observe(view, 0, ready(config), now=1.0)
+        for rank in range(2):
+            figures = msgspec.structs.replace(snapshot(5), rank=rank, worked=seconds + rank)
+            observe(view, rank, figures, now=2.0)
+
+    assert worked(view) == {0: 5.0, 1: 7.0}

@@ -61,6 +61,7 @@ REPORTS: dict[str, m.Report] = {
     "scale-stuck": m.ScaleStuck(window=1, scale=1.0),
     "widened": m.Widened(window=1, module="head", location="model.py:3"),
     "split": m.Split(window=1, parts=2, message="out of memory"),
+    "diverged": m.Diverged(window=1, ranks=(1,), parameter="head.weight"),
     "evaluated": m.Evaluated(window=1, figures={"loss": 1.0}, seconds=1),
     "warned": m.Warned(topic="t", message="m"),
     "lost": m.Lost(events=3),

@@ -11,6 +11,7 @@ from ampd.core.phase import Phase
 from ampd.engine.assembly import equip
 from ampd.engine.job import make_loop
 from ampd.engine.loop import Loop
+from ampd.engine.ranks import Alone, Orders, Ranks
 from ampd.engine.writer import Files
 from tests.engine import toy
 
@@ -20,7 +21,7 @@ class Run:
 
     def __init__(
         self, directory: Path, *, schedule: Sequence[m.AppliedAction] = (), pending: Sequence[m.Act] = (),
-        workload: Any = None, **sections: Mapping[str, Any],
+        workload: Any = None, ranks_of: Callable[[Orders], Ranks] = Alone, **sections: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self.directory = directory
         self.reports: list[m.Report] = []
@@ -31,11 +32,11 @@ class Run:
             config=config, directory=str(directory), schedule=tuple(schedule), pending=tuple(pending)
         )
         self.workload: Any = workload or toy.Toy()
-        parts = equip(config, self.workload, toy.CPU, self._take)
+        parts = equip(config, self.workload, toy.CPU, self._take, ranks=ranks_of(self.orders))
         self.loop: Loop
         self.writer: Files
         self.phases: list[Phase] = []
-        self.loop, self.writer = make_loop(start, parts, self.orders, self._take, self._declare)
+        self.loop, self.writer = make_loop(start, parts, parts.ranks.orders(), self._take, self._declare)
 
     def on_report(self, kind: type[Any], do: Callable[[], object]) -> None:
         """Do something when the first report of a kind is made, on the thread that makes it."""

@@ -22,6 +22,7 @@ from ampd.engine.optim import can_be_gated, gated_step
 from ampd.engine.rewind import Rewind
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Window
+from ampd.engine.work import work_on
 from tests.engine import toy
 from tests.engine.reads import HostReads
 from tests.plugins.jobs import built
@@ -202,3 +203,15 @@ def test_low_precision_takes_less_memory(dtype: str) -> None:
         return torch.cuda.max_memory_allocated()
 
     assert peak(dtype) < 0.9 * peak("float32")
+
+
+def test_the_work_of_a_rank_is_that_of_its_device() -> None:
+    """Between events on the stream, read when they have passed."""
+    work, x = work_on(CUDA), torch.randn(2048, 2048, device=CUDA)
+    for _ in range(3):
+        work.begin()
+        torch.mm(x, x)
+        work.end()
+    torch.cuda.synchronize()
+
+    assert work.seconds > 0

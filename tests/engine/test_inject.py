@@ -187,3 +187,23 @@ def test_memory_is_short_for_an_undivided_micro_batch_only(fault: m.Fault) -> No
 
     assert record.skipped is None
     assert subject.state_dict()["stages"]["fallback"]["split"] == 2
+
+
+def test_only_one_rank_of_several_can_diverge() -> None:
+    """From what, otherwise? The hint says how to name it."""
+    for injector, rank in ((Injector(), 0), (Injector(OneOfTwo()), None)):
+        with pytest.raises(ConfigError, match="one rank of several unlike the rest") as refused:
+            injector.arm("diverge", 1, rank)
+        assert "--rank N" in refused.value.hint
+
+
+def test_a_rank_that_diverges_has_another_weight() -> None:
+    """One number of the first parameter, in the window that was named and in no other."""
+    injector, weights = Injector(OneOfTwo()), [torch.zeros(2, 2), torch.zeros(2)]
+    injector.arm("diverge", 1, rank=1)
+
+    for _ in range(2):
+        injector.enter()
+        injector.corrupt(weights)
+
+    assert [weight.sum().item() for weight in weights] == [1.0, 0.0]

@@ -54,7 +54,9 @@ def test_every_counter_series_is_there_at_0_before_the_worker_speaks() -> None:
     """A series that appeared at 1 would have no increase: the first fallback would go unseen."""
     samples = Page(views.starting()).samples()
 
-    counters = {f.name: f.bound for f in FAMILIES if f.kind is Kind.COUNTER}
+    counters = {
+        f.name: math.prod(len(label.values) for label in f.labels) for f in FAMILIES if f.kind is Kind.COUNTER
+    }
     found = {name: [v for key, v in samples.items() if key[0] == name] for name in counters}
     assert found == {name: [0.0] * bound for name, bound in counters.items()}
 
@@ -141,12 +143,13 @@ def test_what_happened_to_the_engine_is_counted() -> None:
     """Modules that were widened, windows that were split, rollbacks, a scale at its floor, reloads."""
     told = {
         "module.widened": 1, "window.split": 2, "job.rolled_back": 3, "scale.stuck": 4, "config.reloaded": 5,
-        "config.reload_refused": 6,
+        "config.reload_refused": 6, "ranks.diverged": 9,
     }  # fmt: skip
     samples = Page(views.running(told=told, events_lost=7, precision_changes={"float16": 8})).samples()
 
     assert samples["ampd_modules_widened_total",] == 1
     assert samples["ampd_memory_splits_total",] == 2
+    assert samples["ampd_rank_divergence_total",] == 9
     assert samples["ampd_rollbacks_total",] == 3
     assert samples["ampd_loss_scale_stuck_total",] == 4
     assert samples["ampd_config_reloads_total",] == 5
