@@ -22,7 +22,7 @@ from ampd.errors import CommandError
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 FAKE = f"{shlex.quote(sys.executable)} {shlex.quote(str(HERE / 'fake_worker.py'))}"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 """For a busy machine; whoever waits as long has found a failure."""
 
 

@@ -23,7 +23,7 @@ from tests.face import loops
 from tests.tree import ROOT
 
 AMPCTL = Path(sys.executable).with_name("ampctl")
-PATIENCE_SECONDS = 30.0  # far above what anything here takes on a busy machine
+PATIENCE_SECONDS = 60.0  # far above what anything here takes on a busy machine
 
 
 class Program:

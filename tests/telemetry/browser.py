@@ -32,7 +32,7 @@ ARGUMENTS = (
     "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-default-apps", "--no-proxy-server",
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 Theme = Literal["light", "dark"]
 _TestT = TypeVar("_TestT", bound=Callable[..., object])
