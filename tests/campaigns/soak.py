@@ -34,6 +34,7 @@ _PATIENCE_SECONDS = 60.0
 _MOST_GROWTH_MIB = 16.0
 """Most of it are the ten thousand events that are kept for followers; the rest, pages that are drawn for the first time."""
 _REVISION_MIB = 0.01
+_LEAST_LOOKS = 8  # two for each quarter
 _LOST = {"TIMED_OUT", "BUSY"}
 _PAGES = ("/metrics", "/metrics", "/", "/events", "/healthz", "/readyz")
 
@@ -67,7 +68,7 @@ def case(seed: int, seconds: int = SECONDS) -> None:
             daemon = job.start(worker="--window-seconds 0.002")
             daemon.runs(patience=_PATIENCE_SECONDS)
             load, looks = Load(job, daemon, draw), [look(daemon.pid, begin)]
-            while time.monotonic() - begin < seconds:
+            while time.monotonic() - begin < seconds or len(looks) < _LEAST_LOOKS:
                 load.one()
                 if time.monotonic() - begin > looks[-1].at + 1:
                     looks.append(look(daemon.pid, begin))

@@ -11,6 +11,7 @@ from tests.daemon.daemons import is_worker_of
 from tests.story.jobs import quick_job
 
 SAVING_SECONDS = 2
+PATIENCE_SECONDS = 120.0  # two starts of torch, on a machine that has much else to do
 
 
 @pytest.mark.timeout(300)
@@ -20,13 +21,14 @@ def test_the_next_worker_waits_for_the_last_save_of_the_one_before() -> None:
         job.write(checkpoint="every_windows = 100000")  # so the one save is that of the orphan
         job.environment[VARIABLE] = f"checkpoint.manifest=sleep:{SAVING_SECONDS}"
         killed = job.start()
-        orphan = killed.runs(5)
+        orphan = killed.runs(5, patience=PATIENCE_SECONDS)
         del job.environment[VARIABLE]
 
         killed.signal(signal.SIGKILL)
-        killed.ends()
+        killed.ends(PATIENCE_SECONDS)
         follower = job.start()
 
-        follower.hears("worker.started")
+        follower.hears("worker.started", patience=PATIENCE_SECONDS)
         assert not is_worker_of(orphan, job.directory)
-        assert follower.hears("worker.became_ready")["window"] >= 5
+        ready = follower.hears("worker.became_ready", patience=PATIENCE_SECONDS)
+        assert ready["window"] >= 5
