@@ -45,6 +45,7 @@ class Run:
         self._exited: s.Exited | None = None
         self._crashes = 0  # in a row, without a new checkpoint
         self._is_rolling_back = False
+        self._left: m.AppliedAction | None = None  # by a rank of a node that follows, for the next group
 
     @property
     def last_exit(self) -> s.Exited:
@@ -190,7 +191,7 @@ class Run:
             case m.Ready():
                 return self._welcome(report, now)
             case m.Snapshot():
-                self.rate.add(now, report)
+                self._sampled(report, now)
             case m.Applied():
                 return self._applied(report, now)
             case m.Refused():
@@ -223,8 +224,10 @@ class Run:
     def _brief(self) -> Instructions:
         """Order the worker to start; the ranks of a node that follows get that order from rank 0."""
         self.worker = Worker.BRIEFED
-        if self._view.state is JobState.STOPPING or self._view.leader is not None:
+        if self._view.state is JobState.STOPPING:
             return []
+        if self._view.leader is not None:
+            return self._hand_on()
         return [s.SendOrder(self.chronicle.start(self._view, self._desk.brief()))]
 
     def _welcome(self, ready: m.Ready, now: float) -> Instructions:
@@ -237,15 +240,35 @@ class Run:
         reason = f"resumed at window {ready.window}" if ready.resumed else ""
         return self._bulletin.move(JobState.RUNNING, reason, now) + self._desk.open()
 
+    def _hand_on(self) -> Instructions:
+        """What a rank here left behind is for the leader's journal: the new group does it together, so it gets there."""
+        left = self._left
+        if left is None:
+            return []
+        assert isinstance(left.action, m.Divide), "nothing else is left to a journal that is elsewhere"
+        request_id = f"node:divide-{self._view.boot}-{left.window}"
+        act = m.Act(request_id=request_id, action=left.action, author=left.author, reason=left.reason)
+        return [s.SendOrder(act)]
+
     def _applied(self, report: m.Applied, now: float) -> Instructions:
         """What is repeated was answered; what is new is recorded. The journal is the leader's."""
-        if self._view.leader is not None or not self.chronicle.enter(report, self._view, now):
+        if self._view.leader is not None:
+            if isinstance(report.applied.action, m.Divide):
+                self._left = None if report.applied.request_id else report.applied
+            return []
+        if not self.chronicle.enter(report, self._view, now):
             return []
         out, done = self._desk.applied(report), report.applied
         if isinstance(done.action, m.Divide):
             about = {"window": done.window, "parts": done.action.parts, "message": done.reason}
             out.append(self._bulletin.tell("window.split", now, level="warning", **about))
         return out
+
+    def _sampled(self, snapshot: m.Snapshot, now: float) -> None:
+        """A worker that goes on has left nothing behind: what looked like it was repeated from the journal."""
+        self.rate.add(now, snapshot)
+        if self._left is not None and snapshot.window > self._left.window:
+            self._left = None
 
     def _move_from(self, start: JobState, to: JobState, reason: str, now: float) -> Instructions:
         return self._bulletin.move(to, reason, now) if self._view.state is start else []

@@ -99,6 +99,7 @@ def make_loop(
     else:
         trainer.probe(_first_window(parts))
     writer.start(position["row_bytes"])
+    parts.ranks.confer()  # an order that is here already is met by the first window
     report(_ready(trainer, boundary, position["window"], resumed=state is not None))
     return Loop(trainer, boundary, writer, orders, report, declare, position["window"]), writer
 

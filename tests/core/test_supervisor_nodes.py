@@ -203,3 +203,65 @@ def test_a_rank_that_others_have_started_says_hello_once() -> None:
     bench.hello()
 
     assert bench.supervisor.run.worker is Worker.READY
+
+
+LEFT = m.Applied(applied=m.AppliedAction(seq=3, window=9, revision=1, action=m.Divide(parts=2), author="policy", reason="no room"))  # fmt: skip
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_a_rank_of_a_follower_left_behind_gets_to_the_leader(follower: Bench, rank: int) -> None:
+    """It ran out of memory in the middle of a sum and had to go: the next group does what it learned, all ranks together."""
+    follower.feed(s.Reported(now=follower.now, rank=rank, report=LEFT))
+    assert follower.orders == []
+
+    follower.hello()
+
+    (order,) = follower.orders
+    assert isinstance(order, m.Act) and order.action == m.Divide(parts=2)
+    assert (order.author, order.reason) == ("policy", "no room")
+
+
+def test_what_was_left_behind_is_handed_on_until_it_is_done(follower: Bench) -> None:
+    """A group that is lost before its first window has done nothing; then the journal has it."""
+    follower.report(LEFT)
+    follower.hello()
+    follower.hello()
+    (order, again) = follower.orders
+    assert isinstance(order, m.Act) and order == again
+
+    follower.get_ready(5)
+    done = msgspec.structs.replace(LEFT.applied, request_id=order.request_id)
+    follower.report(m.Applied(applied=done))
+    follower.hello()
+
+    assert len(follower.orders) == 2
+
+
+def test_what_is_repeated_from_the_journal_was_not_left_behind(follower: Bench) -> None:
+    """A worker that goes on has done it with all others."""
+    follower.report(LEFT)
+    follower.report(snapshot(10))
+    follower.hello()
+    follower.get_ready(10)
+
+    assert follower.orders == []
+
+
+def test_what_the_group_was_told_to_do_was_not_left_behind(follower: Bench) -> None:
+    """It has the id of an order."""
+    done = msgspec.structs.replace(LEFT.applied, request_id="node:divide-b-9")
+    follower.report(m.Applied(applied=done))
+    follower.hello()
+    follower.get_ready(9)
+
+    assert follower.orders == []
+
+
+def test_a_leader_records_what_a_follower_hands_on() -> None:
+    """No client waits for it."""
+    bench = placed(Place(host="gpu1", node="gpu1")).running()
+    done = msgspec.structs.replace(LEFT.applied, request_id="node:divide-b-9")
+    bench.report(m.Applied(applied=done))
+
+    (record,) = bench.of(s.Record)
+    assert isinstance(record.entry, s.Taken) and record.entry.applied == done and record.entry.reply is None
