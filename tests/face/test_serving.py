@@ -99,6 +99,39 @@ def test_set_changes_the_precision_between_two_steps(program: Program) -> None:
     assert program.subject.get_optimization_status()["revision"] == 2
 
 
+@pytest.mark.parametrize(
+    ("guard", "code", "precision"),
+    [("nonfinite==0", 0, "bfloat16"), ("loss<0", 8, "float32")],
+    ids=["confirmed", "reverted"],
+)
+def test_a_trial_ends_in_the_programs_own_loop(
+    program: Program, guard: str, code: int, precision: str
+) -> None:
+    """It counts the program's windows, and answers with what came of it: kept, or undone before the next step."""
+    program.step()
+
+    done = program.ampctl("set", "dtype=bfloat16", "--trial", "5", "--guard", guard)
+
+    assert done.returncode == code, done.stderr
+    assert program.step()["precision"] == precision
+    assert program.ampctl("confirm").returncode != 0  # nothing is on trial any more
+
+
+@pytest.mark.parametrize(("word", "precision"), [("confirm", "bfloat16"), ("cancel", "float32")])
+def test_a_trial_of_a_program_can_be_ended_early(program: Program, word: str, precision: str) -> None:
+    """Long before its windows are over, at the next step."""
+    program.step()
+    begun = program.ampctl(
+        "set", "dtype=bfloat16", "--trial", "100000", "--guard", "nonfinite==0", "--no-wait"
+    )
+    assert begun.returncode == 0, begun.stderr
+    assert program.step()["precision"] == "bfloat16"
+
+    assert program.ampctl(word).returncode == 0
+
+    assert program.step()["precision"] == precision
+
+
 def test_metrics_are_those_of_the_loop(program: Program) -> None:
     """A page that Prometheus can scrape, of the same ledger."""
     until(lambda: program.step() and "\nampd_windows_total 0" not in program.metrics())
