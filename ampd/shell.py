@@ -207,11 +207,14 @@ class Shell:
                 manager.feed_watchdog(self._supervisor.view)
 
     def _look(self, elapsed_seconds: float) -> None:
-        """Nothing that is shown changes with a look, so nothing is rendered."""
-        pulse = self._ports.link.pulse.read()
+        """Of what is shown only the phase changes with a look, so little is rendered."""
+        pulse, view = self._ports.link.pulse.read(), self._supervisor.view
+        shown = view.standing
         pulsed = s.Pulsed(now=time.time(), pulse=pulse, elapsed_seconds=elapsed_seconds)
         for instruction in self._supervisor.handle(pulsed):
             self._carry_out(instruction)
+        if view.standing is not None and (shown is None or shown.phase is not view.standing.phase):
+            self._ports.metrics.refresh()  # a worker that evaluates says nothing else for minutes
 
     async def _serve_metrics(self) -> None:
         """A sink: that it fails is told, and the job goes on without it."""

@@ -25,6 +25,10 @@ class Phase(enum.StrEnum):
     PAUSED = "paused"  # declared again with every look for orders
 
 
+LONG = (Phase.COMPILE, Phase.CHECKPOINT, Phase.EVALUATION)
+"""Phases in which a loop that runs or is paused may say nothing for minutes; `[watchdog]` bounds them."""
+
+
 class Pulse(msgspec.Struct, frozen=True):
     """The last phase that was declared, and how many were since the worker started."""
 

@@ -15,6 +15,7 @@ import msgspec
 
 from ampd.core.lately import Tally
 from ampd.core.lifecycle import JobState
+from ampd.core.phase import LONG
 from ampd.core.replies import window_of
 from ampd.core.view import JobView
 from ampd.telemetry.readings import saved_window
@@ -58,7 +59,8 @@ def _standing(view: JobView, now: float) -> Iterator[Alert]:
     hour = view.lately.between(now - HOUR, now)
     usual = STALLED_WINDOWS * HOUR / hour.windows if hour.windows else 0.0
     silence = now - min(view.heard.values(), default=now)
-    if view.state in (JobState.RUNNING, JobState.PAUSED) and silence > max(SILENT_SECONDS, usual):
+    is_long = view.standing is not None and view.standing.phase in LONG
+    if view.state.has_worker and not is_long and silence > max(SILENT_SECONDS, usual):
         yield Alert("AmpdWorkerSilent", "critical", f"A rank has said nothing for {silence:.0f} s.")
     gap = now - max(view.last_progress, view.state_since)
     if view.state is JobState.RUNNING and gap > max(STALLED_SECONDS, usual):

@@ -23,6 +23,7 @@ from ampd.core import histogram, keys, protocol
 from ampd.core.kept import Basis
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
+from ampd.core.phase import Phase
 from ampd.core.precision import Precision
 from ampd.core.trouble import Trouble
 
@@ -130,6 +131,8 @@ IDENTITY = (
     _gauge("ampd_job_start_timestamp_seconds", "When this daemon started.", unit="seconds"),
     _gauge("ampd_config_revision", "Number of the configuration that holds now."),
     _gauge("ampd_ranks_alive", "Ranks that have reported, while the job is running or paused."),
+    _gauge("ampd_worker_phase", "1 for the phase that the worker has declared last, 0 for the others.",
+           Label("phase", tuple(Phase))),
     _measured("ampd_worker_heartbeat_timestamp_seconds", "When a rank last said anything.", RANK, unit="seconds"),
 )  # fmt: skip
 

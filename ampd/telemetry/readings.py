@@ -72,6 +72,7 @@ def _identity(view: JobView) -> Readings:
         "ampd_job_start_timestamp_seconds": view.started,
         "ampd_config_revision": view.revision,
         "ampd_ranks_alive": len(view.snapshots) if view.state.has_worker else 0,
+        "ampd_worker_phase": {view.standing.phase: 1} if view.standing is not None else {},
         "ampd_worker_heartbeat_timestamp_seconds": _by_rank(view, view.heard),
     }
 

@@ -6,6 +6,7 @@ had and has no more, because whatever lists the targets (file_sd, `ampctl list -
 
 from __future__ import annotations
 
+from ampd.core.phase import LONG
 from grafana.generate.alert import Alert
 from grafana.generate.pace import DAY, HOUR, MINUTE, Pace
 
@@ -69,11 +70,13 @@ def _silent(pace: Pace) -> Alert:
     silence = "(time() - min without (rank) (ampd_worker_heartbeat_timestamp_seconds))"
     # A loop speaks between its windows: the silence of one slow window is none.
     usual = f"20 / (rate(ampd_windows_total[{hour}]) > 0)"
+    # What takes long by nature is declared, and bounded by [watchdog].
+    long = f'sum without (phase) (ampd_worker_phase{{phase=~"{"|".join(LONG)}"}}) == 1'
     has_worker = 'sum without (state) (ampd_job_state{state=~"running|paused"}) == 1'
     return Alert(
         name="AmpdWorkerSilent",
         severity="critical",
-        expr=f"{silence} > {pace.seconds(MINUTE)}\nand {has_worker}\nunless {silence} <= {usual}\n",
+        expr=f"{silence} > {pace.seconds(MINUTE)}\nand {has_worker}\nunless {silence} <= {usual}\nunless {long}\n",
         hold=MINUTE,
         summary="The worker of {{ $labels.instance }} says nothing.",
         description="A rank of {{ $labels.instance }} was last heard {{ $value | humanizeDuration }} ago, "

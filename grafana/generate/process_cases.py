@@ -64,14 +64,16 @@ def _silent() -> list[Case]:
     name = "AmpdWorkerSilent"
 
     def history(
-        heard: str, windows: str = "0+100x30 3000x90", state: str = "running", holds: str = "1x120"
-    ) -> dict[str, str]:
+        heard: str, windows: str = "0+100x30 3000x90", state: str = "running", holds: str = "1x120",
+        evaluates: str = "0x120",
+    ) -> dict[str, str]:  # fmt: skip
         return {
             series("ampd_worker_heartbeat_timestamp_seconds", rank="0"): heard,
             series("ampd_worker_heartbeat_timestamp_seconds", rank="1"): "0+60x120",
             series("ampd_windows_total"): windows,
             series("ampd_job_state", state=state): holds,
             series("ampd_job_state", state="recovering"): "0x120",
+            series("ampd_worker_phase", phase="evaluation"): evaluates,
         }
 
     stops = "0+60x30 1800x90"
@@ -83,6 +85,10 @@ def _silent() -> list[Case]:
              history=history(_every_five_minutes(), windows="0+0.2x120"), firing={30: None, 59: None}),
         Case(alert=name, kind="stays silent", why="it is being started again",
              history=history(stops, holds="1x30 0x90"), firing={40: None}),
+        Case(alert=name, kind="stays silent", why="an evaluation of ten minutes",
+             history=history("0+60x30 1800x10 2460+60x60", evaluates="0x30 1x10 0x80"), firing={35: None, 40: None}),
+        Case(alert=name, kind="fires", why="it says nothing after an evaluation either",
+             history=history(stops, evaluates="0x30 1x10 0x80"), firing={40: None, 45: "15m 0s"}),
         Case(alert=name, kind="stays silent", why="silent for a minute and a half",
              history=history("0+60x30 1800x1 1920+60x80"), firing={32: None, 33: None}),
         Case(alert=name, kind="resolves", why="it goes on",

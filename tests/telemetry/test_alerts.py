@@ -11,6 +11,7 @@ import pytest
 from ampd.core.lately import Lately
 from ampd.core.ledger import Counts
 from ampd.core.lifecycle import JobState
+from ampd.core.phase import Phase, Standing
 from ampd.core.view import JobView
 from ampd.telemetry import alerts as judged
 from ampd.telemetry import runbooks
@@ -100,6 +101,8 @@ FAR_FROM_SAVED = {0: views.snapshot(window=390 + 1501)}
         (job(snapshots={0: views.snapshot(skipped_in_a_row=20)}), []),
         (job(heard={0: NOW - 1, 1: NOW - 61}), ["AmpdWorkerSilent"]),
         (job(heard={0: NOW - 59}), []),
+        (job(heard={0: NOW - 600}, standing=Standing(Phase.EVALUATION, 600.0, 7200.0)), []),
+        (job(heard={0: NOW - 61}, standing=Standing(Phase.WINDOW, 61.0, 300.0)), ["AmpdWorkerSilent"]),
         (job(heard={0: NOW - 61}, state=JobState.RECOVERING), []),
     ],
 )  # fmt: skip

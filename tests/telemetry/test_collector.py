@@ -14,6 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from ampd.core.ledger import Cause, Counts
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Evaluated
+from ampd.core.phase import Phase, Standing
 from ampd.core.precision import Precision
 from ampd.core.view import JobView
 from ampd.telemetry.collector import JobCollector
@@ -89,6 +90,18 @@ def test_a_window_that_ran_again_at_float16_is_shown_as_that() -> None:
 
     assert samples["ampd_replays_total", "constant", "float16"] == 2
     assert samples["ampd_replays_total", "constant", "other"] == 0
+
+
+@pytest.mark.parametrize("standing", [None, Standing(Phase.EVALUATION, 1.0, None)])
+def test_the_phase_that_was_declared_is_1(standing: Standing | None) -> None:
+    """All others are 0, and all of them before a worker has declared one."""
+    view = views.running()
+    view.standing = standing
+
+    samples = Page(view).samples()
+
+    shown = {phase for phase in Phase if samples["ampd_worker_phase", phase] == 1}
+    assert shown == ({standing.phase} if standing is not None else set())
 
 
 def test_exactly_one_state_and_one_precision_hold() -> None:
