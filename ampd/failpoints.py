@@ -47,6 +47,9 @@ POINTS: Mapping[str, Point] = {
     "losses.fsync": Point("They are written, and not yet on the disk.", takes_errors=True),
     "checkpoint.room": Point("Before it is looked whether the disk takes anything again.", takes_errors=True),
     "checkpoint.write": Point("Before anything of a checkpoint is on the disk.", takes_errors=True),
+    "rows.written": Point(
+        "Its part of a checkpoint is on the disk, which a rank has told nobody.", takes_errors=True
+    ),
     "checkpoint.manifest": Point("Its tensors are, and its manifest is not.", takes_errors=True),
     "checkpoint.rename": Point("All of it is, under a name that nobody reads.", takes_errors=True),
     "checkpoint.renamed": Point("It has its name, which may not last a power cut.", takes_errors=True),

@@ -68,7 +68,7 @@ def under_strategy(ranks: Ranks, section: DistributedSection, orders: Orders, re
     if section.strategy == "ddp":
         return ranks
     if ranks.world == 1:
-        message = 'distributed.strategy = "fsdp2" has nothing to share: processes = "auto" gave one process'
+        message = 'distributed.strategy = "fsdp2" has nothing to share: the job has one process'
         report(m.Warned(topic="distributed", message=message))
         return ranks
     shards: Ranks = registry.load(_SHARDS)(orders)

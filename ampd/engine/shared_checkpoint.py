@@ -25,6 +25,7 @@ from typing import Any, Self
 import msgspec
 from torch import Tensor
 
+from ampd import failpoints
 from ampd.engine import checkpoint, disk, rows
 from ampd.engine.checkpoint import FileEntry
 from ampd.engine.leaves import bytes_of, parted
@@ -116,6 +117,7 @@ def _tell(
         files = checkpoint.write_tensors(directory, tensors) | checkpoint.write_tensors(
             directory, own, peers.rank
         )
+        failpoints.reach("rows.written")
         _read_back(directory, files)
         written = Written(files=files)
     except OSError as error:

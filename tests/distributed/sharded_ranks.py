@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ampd import failpoints
 from ampd.core.ledger import WindowRecord
 from ampd.core.messages import Fault
 from ampd.engine import checkpoint
@@ -184,9 +185,11 @@ def save(subject: Trainer, directory: Path, window: int) -> None:
     files.start(0)
     state = subject.state_dict()
     files.save(SaveTask(window=window, seq=0, state=state, keep=Keep(last=2), stall_seconds=0.0))
-    files.wait()
-    assert files.trouble is None, files.trouble
-    files.close()
+    try:
+        files.wait()
+        assert files.trouble is None, files.trouble
+    finally:
+        files.close()
 
 
 def load(subject: Trainer, directory: Path) -> None:
@@ -254,3 +257,15 @@ def tell(seed: int, directory: Path) -> None:
         for name in ("by-one", "by-two"):
             save_again(directory / name, directory / f"{name}-again")
     (directory / f"{group.rank}-of-{group.world}.json").write_text(json.dumps(told))
+
+
+def die(_seed: int, directory: Path) -> None:
+    """The last rank is killed when its rows are on the disk, and has told nobody; what the others see is written down."""
+    group = Shards(toy.orders())
+    subject = trainer_of(CALM, group)
+    if group.rank == group.world - 1:
+        failpoints.arm({failpoints.VARIABLE: "rows.written=kill"})
+    try:
+        save(subject, directory, 0)
+    except (RuntimeError, AssertionError) as error:  # the channel broke, or the save is told to have failed
+        (directory / f"seen-by-{group.rank}").write_text(str(error))

@@ -17,6 +17,7 @@ from tests.distributed.forks import fork
 from tests.distributed.ranks import WINDOWS, round_trip
 from tests.distributed.sharded_ranks import (
     CALM,
+    die,
     divided,
     load,
     play,
@@ -230,3 +231,12 @@ def test_ranks_leave_where_memory_runs_out(told: list[dict[str, Any]]) -> None:
 def test_a_constant_ends_the_job_with_its_place_named(told: list[dict[str, Any]]) -> None:
     """It would strike the next group as well; the operator is told where, and what helps."""
     assert told[0]["struck"]["constant"].startswith("WorkloadError: a constant in loss() (")
+
+
+def test_a_rank_killed_in_its_save_leaves_nothing(tmp_path: Path) -> None:
+    """All rows are on the disk, and one rank could not say so: no name is given, and what was written is gone."""
+    with pytest.raises(AssertionError):
+        fork(die, SEED, tmp_path, [2])
+
+    assert (tmp_path / "seen-by-0").exists()
+    assert list((tmp_path / "checkpoints").iterdir()) == []
