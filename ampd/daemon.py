@@ -28,6 +28,7 @@ from ampd.child import Started, Workers
 from ampd.control import endpoints, gate
 from ampd.control.server import ControlServer
 from ampd.core.config import JobConfig
+from ampd.core.fingerprint import fingerprint
 from ampd.core.group import Leader, Place
 from ampd.core.stimuli import Exit
 from ampd.core.supervisor import Supervisor
@@ -108,7 +109,7 @@ class Daemon:
         return JobView(
             name=self._config.job.name, directory=str(directory.path), boot=secrets.token_hex(4), pid=os.getpid(),
             endpoint="", http="", started=now, config=self._config, is_attached=self._is_attached, state_since=now,
-            place=here, leader=leader,
+            place=here, leader=leader, config_sha256=fingerprint(self._config),
         )  # fmt: skip
 
     def _answer(self, view: JobView, opened: contextlib.ExitStack) -> Shell:

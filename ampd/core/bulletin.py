@@ -46,6 +46,7 @@ class Bulletin:
         view = self._view
         view.events += 1
         view.told[name] = view.told.get(name, 0) + 1
+        view.told_at[name] = now
         view.levels[level] = view.levels.get(level, 0) + 1
         event = Event(boot=view.boot, seq=view.events, time=now, name=name, fields=fields)
         view.recent.add(event, level)

@@ -40,6 +40,7 @@ from ampd.core.orders import (
 from ampd.core.precision import Capability, Choice, Precision
 from ampd.core.trial import OnTrial
 from ampd.core.trouble import Trouble
+from ampd.core.usage import Usage
 
 __all__ = [
     "Act", "Action", "Applied", "AppliedAction", "Asked", "Avoid", "Cancel", "Checkpoint", "Configure", "Confirm", "Diverged", "Divide", "Evaluated", "Fault", "FellBack", "Finished",
@@ -67,7 +68,7 @@ class Joined(Message, frozen=True, kw_only=True, tag="joined"):
 
 
 class Ready(Message, frozen=True, kw_only=True, tag="ready"):
-    """The model is built and state is loaded; the loop begins at `window`."""
+    """The model is built and state is loaded; the loop begins at `window`, on `world` ranks."""
 
     window: int
     total_windows: int
@@ -79,6 +80,7 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
     choice: Choice
     parameters: int
     torch_version: str
+    world: int = 1
 
 
 class Applied(Message, frozen=True, kw_only=True, tag="applied"):
@@ -256,10 +258,10 @@ class Finished(Message, frozen=True, kw_only=True, tag="finished"):
 class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     """Cumulative figures, several times a second; losing one loses nothing.
 
-    `counts` are since this worker started, `job` since the job began, `span` since the last reset. Seconds are by
-    activity: train data evaluate checkpoint paused telemetry. Memory is in bytes, by kind; `kept` is what windows keep for
-    backward, by precision, and `saved` what the present one saves against float32. `skipped_in_a_row` are the windows
-    since the last one that was applied. `worked` are seconds in which this rank of several waited for no other.
+    `counts` and `usage` are since this worker started, `job` since the job began, `span` since the last reset. Seconds are
+    by activity: train data evaluate checkpoint paused telemetry. Memory is in bytes, by kind, at most `memory_limit`; `kept` is
+    what windows keep for backward, by precision, and `saved` what the present one saves against float32. `skipped_in_a_row`
+    are the windows since the last one that was applied. `worked` are seconds in which this rank waited for no other.
     """
 
     rank: int
@@ -279,6 +281,8 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     scale: float | None
     seconds: dict[str, float]
     memory: dict[str, float]
+    memory_limit: float = 0.0
+    usage: Usage = Usage()
     figures: dict[str, float] = {}
     zeros: float | None = None
     kept: dict[str, Kept] = {}

@@ -61,6 +61,7 @@ def _place(view: JobView, joined: m.Joined) -> None:
 def _welcome(view: JobView, ready: m.Ready) -> None:
     """A new worker's model is built: the figures of the last one become the past."""
     last = view.snapshot
+    view.past_usage = view.usage
     if last is not None:
         view.past = view.past.plus(last.counts)
         view.past_seconds = _sum(view.past_seconds, last.seconds)

@@ -18,6 +18,7 @@ from ampd.core.phase import Standing
 from ampd.core.precision import Choice
 from ampd.core.recent import Recent
 from ampd.core.trace import Trace
+from ampd.core.usage import Usage, together
 
 
 class JobView(msgspec.Struct, kw_only=True):
@@ -48,6 +49,8 @@ class JobView(msgspec.Struct, kw_only=True):
     state_since: float = 0.0
     state_reason: str = ""
     revision: int = 1
+    config_sha256: str = ""
+    """Of the configuration that this daemon started with."""
     ready: Ready | None = None
     """What the present worker said when it was ready; what the one before said until then."""
     choice: Choice | None = None
@@ -70,6 +73,8 @@ class JobView(msgspec.Struct, kw_only=True):
     """The same for how long windows took and how large gradients were."""
     state_seconds: dict[str, float] = {}
     """Seconds in each state since this daemon started, as it observed them: no step of the wall clock is in them."""
+    past_usage: dict[int, Usage] = {}
+    """What each rank used up under earlier workers."""
     heard: dict[int, float] = {}
     """When each rank last said anything."""
     windows_recomputed: int = 0
@@ -101,6 +106,8 @@ class JobView(msgspec.Struct, kw_only=True):
     """Number of the last event."""
     told: dict[str, int] = {}
     """Events by name."""
+    told_at: dict[str, float] = {}
+    """When an event of each name was last told."""
     levels: dict[str, int] = {}
     """Events by how severe they are."""
     recent: Recent = msgspec.field(default_factory=Recent)
@@ -126,6 +133,11 @@ class JobView(msgspec.Struct, kw_only=True):
         """The same for how long windows took and how large gradients were."""
         last = self.snapshot
         return self.past_distributions if last is None else self.past_distributions.plus(last.distributions)
+
+    @property
+    def usage(self) -> dict[int, Usage]:
+        """What each rank used up since this daemon started."""
+        return together(self.past_usage, {rank: last.usage for rank, last in self.snapshots.items()})
 
     @property
     def as_leader(self) -> Leader | None:

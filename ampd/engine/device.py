@@ -1,10 +1,8 @@
-"""The device: which one, what it does natively, how much memory is in use."""
+"""The device: which one, and what it does natively."""
 
 from __future__ import annotations
 
 import ctypes
-import resource
-import sys
 
 import torch
 
@@ -69,18 +67,6 @@ def cap_memory(amp: AMPConfig, device: torch.device) -> None:
 def capability_of(device: torch.device) -> Capability:
     """What `device` does natively; emulated precisions run, but slower than float32."""
     return _cuda_capability(device) if device.type == "cuda" else _cpu_capability()
-
-
-def memory_in_use(device: torch.device) -> dict[str, float]:
-    """Bytes by kind: of the device's allocator on CUDA, of the process on the CPU. No host sync."""
-    if device.type == "cuda":
-        return {
-            "allocated": float(torch.cuda.memory_allocated(device)),
-            "reserved": float(torch.cuda.memory_reserved(device)),
-            "peak": float(torch.cuda.max_memory_allocated(device)),
-        }
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"peak": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)}
 
 
 def _cuda_capability(device: torch.device) -> Capability:

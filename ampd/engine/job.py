@@ -192,4 +192,5 @@ def _ready(trainer: Trainer, boundary: Boundary, window: int, *, resumed: bool) 
         windows_per_epoch=trainer.parts.workload.windows_per_epoch, config=trainer.config,
         capability=trainer.capability, choice=trainer.choice,
         parameters=sum(p.numel() for p in trainer.parts.model.parameters() if p.requires_grad), torch_version=str(torch.__version__),
+        world=trainer.parts.ranks.world,
     )  # fmt: skip

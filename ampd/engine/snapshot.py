@@ -13,7 +13,8 @@ from ampd.core.histogram import Distributions
 from ampd.core.kept import saved
 from ampd.core.ledger import Counts, WindowRecord
 from ampd.core.live import Live
-from ampd.engine.device import memory_in_use
+from ampd.core.usage import Usage
+from ampd.engine.memory import allocator_retries, memory_in_use, memory_limit
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
 
@@ -29,6 +30,7 @@ class Telemetry:
     ) -> None:  # fmt: skip
         self.figures: dict[str, float] = {}
         self._trainer = trainer
+        self._memory_limit = memory_limit(trainer.parts.device)
         self._keep_rows = rows
         self._report = report
         self._watch = watch
@@ -88,12 +90,15 @@ class Telemetry:
                 span_scale=msgspec.structs.replace(ledger.scale), span_loss=msgspec.structs.replace(ledger.loss), loss=last.loss if last else None,
                 grad_norm=last.grad_norm if last else None, lr=trainer.next_lr,
                 scale=self._last.scale if self._last else None, seconds=dict(self._watch.seconds),
-                memory=memory_in_use(trainer.parts.device), figures=self.figures, zeros=self._last.zeros if self._last else None,
+                memory=memory_in_use(trainer.parts.device), memory_limit=self._memory_limit, usage=self._usage(), figures=self.figures, zeros=self._last.zeros if self._last else None,
                 kept=dict(ledger.kept), saved=saved(ledger.kept, trainer.precision), distributions=self._distributions.copy(),
                 skipped_in_a_row=self._skipped_in_a_row, trial=live.trial.standing() if live.trial is not None else None,
                 worked=trainer.parts.ranks.worked,
             )
         )  # fmt: skip
+
+    def _usage(self) -> Usage:
+        return Usage(allocator_retries=allocator_retries(self._trainer.parts.device))
 
     def _report_scale(self, old: float | None, record: WindowRecord) -> None:
         assert old is not None and record.scale is not None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -24,19 +23,11 @@ from prometheus_client.registry import Collector
 
 from ampd.core.histogram import Histogram
 from ampd.core.view import JobView
+from ampd.telemetry.cost import Cost
 from ampd.telemetry.metrics import FAMILIES, OTHER, Family, Kind, Label
 from ampd.telemetry.readings import Reading, read
 
 Series = dict[tuple[str, ...], float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What telemetry has taken from the daemon so far."""
-
-    scrapes: int = 0
-    build_seconds: float = 0.0
-    serve_seconds: float = 0.0
 
 
 _LONGEST_FACT = 128
@@ -46,7 +37,7 @@ _FIGURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,63}")
 class JobCollector(Collector):
     """Collects every family of the table from the view, on the thread of whoever renders the registry.
 
-    `cost` gives what telemetry itself has cost so far; that is a metric too.
+    `cost` gives what the daemon itself has cost so far; those are metrics too.
     """
 
     def __init__(self, view: Callable[[], JobView], *, cost: Callable[[], Cost] = Cost) -> None:
@@ -61,10 +52,7 @@ class JobCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families with the samples of this moment."""
         left_out = {"nonfinite": 0.0, "bound": 0.0}
-        cost = self._cost()
-        readings = read(self._view())
-        readings["ampd_scrapes_total"] = cost.scrapes
-        readings["ampd_telemetry_seconds_total"] = {"build": cost.build_seconds, "serve": cost.serve_seconds}
+        readings = read(self._view()) | self._cost().readings()
         readings["ampd_telemetry_readings_left_out"] = left_out
         # The left-out tally is last in the table, so that it has counted all the others when it is read.
         shown = [family for family in FAMILIES if family.name in readings]

@@ -16,6 +16,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -35,6 +36,14 @@ _NOT_LOGGED = frozenset({"config"})  # a whole job file; `ampctl get` shows it
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 _BUDGET_LINES = 20
 _BUDGET_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """How many lines there were so far: written, by level, and left out, by reason."""
+
+    written: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_LEVELS, 0))
+    left_out: dict[str, int] = field(default_factory=lambda: {"budget": 0, "stream": 0})
 
 
 class Budget:
@@ -72,8 +81,10 @@ class Output:
     """One stream with its level and form; used from one thread, the supervisor's."""
 
     def __init__(
-        self, level: str, form: Format, stream: TextIO, *, job: str = "", budget: Budget | None = None
-    ) -> None:
+        self, level: str, form: Format, stream: TextIO, *, job: str = "", budget: Budget | None = None,
+        lines: Lines | None = None,
+    ) -> None:  # fmt: skip
+        self.lines = lines or Lines()
         self._threshold = _LEVELS[level]
         self._stream = stream
         self._budget = budget or Budget()
@@ -98,6 +109,8 @@ class Output:
             return
         if level == "error" or self._budget.admits(name):
             self._put(name, level, fields, at)
+        else:
+            self.lines.left_out["budget"] += 1
 
     def _put(self, name: str, level: str, fields: Mapping[str, Any], at: float) -> None:
         facts = {f"field.{key}" if key in _RESERVED else key: value for key, value in flat(fields)}
@@ -107,8 +120,10 @@ class Output:
             self._logger.msg(name, time=_iso(at), level=level, **facts)
         except (OSError, ValueError):  # ValueError: the stream was closed
             self._lost += 1
+            self.lines.left_out["stream"] += 1
         else:
             self._lost = 0
+            self.lines.written[level] += 1
 
 
 class _Adopted(logging.Handler):
@@ -128,7 +143,12 @@ _output: Output | None = None  # standard error until `configure` says otherwise
 def configure(level: str, format: Format, stream: TextIO, *, job: str = "") -> None:
     """Send the log to `stream`; "auto" is JSON unless it is a terminal. `job` goes on every JSON line."""
     global _output
-    _output = Output(level, format, stream, job=job)
+    _output = Output(level, format, stream, job=job, lines=lines())  # counters never run backwards
+
+
+def lines() -> Lines:
+    """What was written and left out since this process began."""
+    return _current().lines
 
 
 def set_level(level: str) -> None:

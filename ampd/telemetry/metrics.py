@@ -122,14 +122,16 @@ RANK = Label("rank", ("0",), at_most=16)  # one host's worth; more ranks need a 
 
 IDENTITY = (
     _info("ampd_build_info", "What runs: versions and the device.", "version", "torch_version", "python_version", "accelerator"),
-    _info("ampd_run_info", "Which run this is; join on instance. run_id differs for every start of the daemon.",
-          "run_id", "run_name", "workload"),
+    _info("ampd_run_info", "Which run this is; join on instance. run_id differs for every start of the daemon, config_sha256 where"
+          " a value of the configuration does that it started with; ampd_config_revision tells of changes since.",
+          "run_id", "run_name", "workload", "config_sha256"),
     _info("ampd_node_info", "Which node of its job this is; join on instance. A node that follows shows its own ranks and daemon,"
           " its leader the job.", "node", "role", "leader"),
     _gauge("ampd_job_state", "1 for the state that the job is in, 0 for the others.", Label("state", tuple(JobState))),
     _gauge("ampd_job_state_since_timestamp_seconds", "When the job entered its state.", unit="seconds"),
     _gauge("ampd_job_start_timestamp_seconds", "When this daemon started.", unit="seconds"),
     _gauge("ampd_config_revision", "Number of the configuration that holds now."),
+    _gauge("ampd_world_size", "Ranks that train together, as the worker said when it was ready; 0 before."),
     _gauge("ampd_ranks_alive", "Ranks that have reported, while the job is running or paused."),
     _gauge("ampd_worker_phase", "1 for the phase that the worker has declared last, 0 for the others.",
            Label("phase", tuple(Phase))),
@@ -145,6 +147,8 @@ LIFECYCLE = (
              _open_set("author", "operator", "policy")),
     _counter("ampd_config_reloads_total", "Times that the job file was read again and taken over."),
     _counter("ampd_config_reload_failures_total", "Times that the job file was read again and refused; nothing changed."),
+    _gauge("ampd_config_last_reload_timestamp_seconds", "When the job file was last read again and taken over; 0 for never.",
+           unit="seconds"),
     _counter("ampd_control_requests_total", "Requests that reached the daemon, by operation.",
              _open_set("op", *_operations())),
     _counter("ampd_control_refusals_total", "Requests that were refused, by code.", _open_set("code", *protocol.Code)),
@@ -229,6 +233,10 @@ PRECISION = (
 RESOURCES = (
     _measured("ampd_memory_bytes", "Memory of a rank, by kind: the allocator's on CUDA, the process's on the CPU.", RANK,
               _open_set("kind", "peak", "allocated", "reserved"), unit="bytes"),
+    _measured("ampd_memory_limit_bytes", "What a rank may have at most: on CUDA of the device's memory, on the CPU of the machine's or"
+              " of its control group's.", RANK, unit="bytes"),
+    _counter("ampd_allocator_retries_total", "Times that a rank's allocator gave its cache back to the device and asked again, for want"
+             " of memory; 0 on the CPU.", RANK),
     _measured("ampd_memory_kept_bytes", "What a micro-batch keeps for its backward pass, at each precision that ran.",
               Label("precision", tuple(Precision)), unit="bytes"),
     _measured("ampd_memory_saved_bytes", "What a micro-batch keeps less than in float32, by what that was compared with.",
@@ -248,6 +256,13 @@ RESOURCES = (
     _counter("ampd_scrapes_total", "Answers to requests for this page."),
     _counter("ampd_telemetry_seconds_total", "Time of the daemon that telemetry took: building this page, and sending it."
              " That of the step loop is in ampd_wall_seconds_total.", Label("work", ("build", "serve")), unit="seconds"),
+    _counter("ampd_daemon_cpu_seconds_total", "Processor time of the daemon, all its threads; the workers' is not in it.",
+             unit="seconds"),
+    _gauge("ampd_daemon_memory_bytes", "Memory of the daemon that is resident now; the workers' is not in it.", unit="bytes"),
+    _counter("ampd_log_lines_total", "Lines that the daemon wrote to its log, by level.",
+             Label("level", ("debug", "info", "warning", "error"))),
+    _counter("ampd_log_lines_left_out_total", "Lines that it did not write: an event came too often, or the stream took none.",
+             Label("reason", ("budget", "stream"))),
     _gauge("ampd_telemetry_readings_left_out", "Readings that this page does not show, by reason.",
            Label("reason", ("nonfinite", "bound"))),
 )  # fmt: skip

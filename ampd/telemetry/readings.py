@@ -65,12 +65,13 @@ def _identity(view: JobView) -> Readings:
     device = view.ready.capability.device if view.ready is not None else ""
     return {
         "ampd_build_info": {__version__: {torch: {platform.python_version(): {device: 1}}}},
-        "ampd_run_info": {view.boot: {view.name: {view.config.workload.name: 1}}},
+        "ampd_run_info": {view.boot: {view.name: {view.config.workload.name: {view.config_sha256: 1}}}},
         "ampd_node_info": _node(view),
         "ampd_job_state": {view.state: 1},
         "ampd_job_state_since_timestamp_seconds": view.state_since,
         "ampd_job_start_timestamp_seconds": view.started,
         "ampd_config_revision": view.revision,
+        "ampd_world_size": view.ready.world if view.ready is not None else view.world,
         "ampd_ranks_alive": len(view.snapshots) if view.state.has_worker else 0,
         "ampd_worker_phase": {view.standing.phase: 1} if view.standing is not None else {},
         "ampd_worker_heartbeat_timestamp_seconds": _by_rank(view, view.heard),
@@ -98,6 +99,7 @@ def _lifecycle(view: JobView) -> Readings:
         "ampd_events_total": view.levels,
         "ampd_config_reloads_total": view.told.get("config.reloaded", 0),
         "ampd_config_reload_failures_total": view.told.get("config.reload_refused", 0),
+        "ampd_config_last_reload_timestamp_seconds": view.told_at.get("config.reloaded", 0),
         "ampd_events_lost_total": view.events_lost,
         "ampd_wall_seconds_total": seconds_of(view),
     }
@@ -184,6 +186,12 @@ def _memory(view: JobView) -> Readings:
     saved = snapshot.saved if snapshot else None
     return {
         "ampd_memory_bytes": _by_rank(view, {rank: each.memory for rank, each in view.snapshots.items()}),
+        "ampd_memory_limit_bytes": _by_rank(
+            view, {rank: each.memory_limit or None for rank, each in view.snapshots.items()}
+        ),
+        "ampd_allocator_retries_total": _by_rank(
+            view, {rank: used.allocator_retries for rank, used in view.usage.items()}
+        ),
         "ampd_memory_kept_bytes": {name: kept.total for name, kept in snapshot.kept.items()}
         if snapshot
         else None,

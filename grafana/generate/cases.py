@@ -53,13 +53,14 @@ def _group(case: Case, alert: Alert, runbooks: str) -> dict[str, Any]:
 
 
 def _expected(case: Case, alert: Alert, runbooks: str, shown: str) -> dict[str, Any]:
-    filled = {
-        key: re.sub(
-            r"\{\{ \$value.*? \}\}", shown, text.replace("{{ $labels.instance }}", TARGET["instance"])
-        )
-        for key, text in texts(alert, runbooks).items()
-    }
+    labels = {**TARGET, **dict(case.labels)}
+
+    def filled(text: str) -> str:
+        for label, value in labels.items():
+            text = text.replace(f"{{{{ $labels.{label} }}}}", value)
+        return re.sub(r"\{\{ \$value.*? \}\}", shown, text)
+
     return {
-        "exp_labels": {"severity": alert.severity, **TARGET, **dict(case.labels)},
-        "exp_annotations": filled,
+        "exp_labels": {"severity": alert.severity, **labels},
+        "exp_annotations": {key: filled(text) for key, text in texts(alert, runbooks).items()},
     }

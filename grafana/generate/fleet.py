@@ -140,8 +140,20 @@ def _daemons() -> Section:
         series("Readings left out", "What the metrics page of a daemon does not show, because it is not finite or there are too many. "
                "ampd_telemetry_readings_left_out",
                [(q.now("ampd_telemetry_readings_left_out"), "{{reason}} {{instance}}")], "none", width=6, defaults={"min": 0}),
-        series("Ranks that report", "Of each job, while it runs or is paused. ampd_ranks_alive",
-               [(q.now("ampd_ranks_alive"), "{{instance}}")], "none", width=6, defaults={"min": 0}),
+        series("Ranks that report", "Of each job, while it runs or is paused, and how many train together. ampd_ranks_alive, ampd_world_size",
+               [(q.now("ampd_ranks_alive"), "report {{instance}}"),
+                (q.now("ampd_world_size"), "in all {{instance}}")], "none", width=6, defaults={"min": 0}),
+        series("Processor time of daemons", "Share of a core that a daemon takes for everything it does; its worker's is not in it. "
+               "ampd_daemon_cpu_seconds_total", [(q.rate("ampd_daemon_cpu_seconds_total"), "{{instance}}")], "percentunit", width=6,
+               defaults={"min": 0}),
+        series("Memory of daemons", "Resident now: one that climbs for days is a leak. ampd_daemon_memory_bytes",
+               [(q.now("ampd_daemon_memory_bytes"), "{{instance}}")], "bytes", width=6, defaults={"min": 0}),
+        stacked("Log lines", "Written a second, by level. ampd_log_lines_total",
+                [(f"sum by (level) ({q.rate('ampd_log_lines_total')}) > 0", "{{level}}")], "ops", width=6),
+        series("Log lines left out", "At the sample after it happened: an event that came too often, or a stream that took no line. "
+               "ampd_log_lines_left_out_total",
+               [(q.increase("ampd_log_lines_left_out_total"), "{{reason}} {{instance}}")], "none", width=6,
+               custom={"drawStyle": "bars", "fillOpacity": 60}),
         table("Versions", "What runs where. ampd_build_info", [
             Column(name="Address", label="instance"), Column(name="ampd", label="version"),
             Column(name="torch", label="torch_version"), Column(name="Python", label="python_version"),

@@ -52,6 +52,10 @@ def _now() -> Section:
     ])  # fmt: skip
 
 
+def _of_rank(expr: str) -> str:
+    return f"max by (job, instance, rank) ({expr})"
+
+
 def _of_loop(activity: str) -> str:
     part = q.summed(q.rate("ampd_wall_seconds_total", f'activity="{activity}"'))
     return q.share(part, q.summed(q.rate("ampd_wall_seconds_total")))
@@ -120,6 +124,16 @@ def _memory() -> Section:
                "than in float32. ampd_memory_kept_bytes, ampd_memory_saved_bytes",
                [(q.now("ampd_memory_kept_bytes"), "kept in {{precision}} {{instance}}"),
                 (q.now("ampd_memory_saved_bytes"), "saved against a {{basis}} {{instance}}")], "bytes", width=12),
+        series("Share of the memory limit", "The most that a rank held, of what it may have. The line is where AmpdDeviceMemoryNearLimit looks "
+               "at retries. ampd_memory_bytes / ampd_memory_limit_bytes",
+               [(q.share(_of_rank(q.now("ampd_memory_bytes", f'kind=~"peak|reserved", {_RANK}')),
+                         _of_rank(q.now("ampd_memory_limit_bytes", _RANK))), "rank {{rank}} {{instance}}")], "percentunit",
+               width=12, defaults={"min": 0, "max": 1}, steps=((None, OK), (0.97, BAD)),
+               custom={"thresholdsStyle": {"mode": "dashed"}}),
+        series("Allocator retries", "At the sample after they happened: the allocator gave its cache back to the device and asked again, "
+               "which waits for the device. ampd_allocator_retries_total",
+               [(q.increase("ampd_allocator_retries_total", _RANK), "rank {{rank}} {{instance}}")], "none", width=12,
+               defaults={"min": 0}, custom={"drawStyle": "bars", "fillOpacity": 60}),
     ])  # fmt: skip
 
 

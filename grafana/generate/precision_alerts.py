@@ -10,7 +10,7 @@ def precision_alerts(pace: Pace) -> list[Alert]:
     """Fallbacks, lost windows, the loss scale, memory."""
     return [
         _fallback_spike(pace), _fallback_high(pace), _windows_skipped(pace), _all_skipped(), _bad_window(pace), _scale_at_floor(),
-        _memory_split(pace),
+        _memory_split(pace), _memory_near_limit(pace),
     ]  # fmt: skip
 
 
@@ -98,6 +98,23 @@ def _memory_split(pace: Pace) -> Alert:
         description='Micro-batches on {{ $labels.instance }} were divided {{ $value | printf "%.0f" }} times within the last '
         f"{long}: the job goes on with smaller ones, which takes longer.",
         panel="Memory",
+    )
+
+
+def _memory_near_limit(pace: Pace) -> Alert:
+    long = pace.duration(10 * MINUTE)
+    # A cache that has grown to the limit is no trouble by itself; one that must be given back to go on is.
+    share = 'max without (kind) (ampd_memory_bytes{kind="reserved"}) / (ampd_memory_limit_bytes > 0)'
+    return Alert(
+        name="AmpdDeviceMemoryNearLimit",
+        severity="warning",
+        expr=f"{share} > 0.97\nand increase(ampd_allocator_retries_total[{long}]) > 0\n",
+        hold=10 * MINUTE,
+        summary="The device memory of rank {{ $labels.rank }} is nearly used up on {{ $labels.instance }}.",
+        description="Rank {{ $labels.rank }} of {{ $labels.instance }} holds {{ $value | humanizePercentage }} of what it may, "
+        "and its allocator had to give memory back to go on: each time costs time, and the next may fail.",
+        panel="Share of the memory limit",
+        dashboard="ampd-performance",
     )
 
 

@@ -7,7 +7,7 @@ from grafana.generate.history import Case, series
 
 def precision_cases() -> list[Case]:
     """Fallbacks, lost windows, the loss scale, memory."""
-    return [*_spike(), *_high(), *_skipped(), *_all_skipped(), *_bad(), *_floor(), *_split()]
+    return [*_spike(), *_high(), *_skipped(), *_all_skipped(), *_bad(), *_floor(), *_split(), *_near_limit()]
 
 
 def _fallbacks(values: str, windows: str = "0+100x240", **others: str) -> dict[str, str]:
@@ -120,6 +120,31 @@ def _split() -> list[Case]:
         Case(alert=name, kind="fires", why="a long sample does not fit", history={splits: "0x20 1x20"}, firing={20: None, 25: "1"}),
         Case(alert=name, kind="stays silent", why="all of them fit", history={splits: "0x40"}, firing={25: None}),
         Case(alert=name, kind="resolves", why="the halves fit", history={splits: "0x20 1x60"}, firing={25: "1", 32: None}),
+    ]  # fmt: skip
+
+
+def _near_limit() -> list[Case]:
+    name, labels = "AmpdDeviceMemoryNearLimit", (("rank", "1"),)
+
+    def history(reserved: str, retries: str, limit: str = "100x90") -> dict[str, str]:
+        return {
+            series("ampd_memory_bytes", rank="1", kind="reserved"): reserved,
+            series("ampd_memory_bytes", rank="1", kind="peak"): "99x90",
+            series("ampd_memory_limit_bytes", rank="1"): limit,
+            series("ampd_allocator_retries_total", rank="1"): retries,
+        }
+
+    return [
+        Case(alert=name, kind="fires", why="a batch that only just fits", labels=labels,
+             history=history("60x10 98x80", "0x10 0+2x80"), firing={15: None, 30: "98%"}),
+        Case(alert=name, kind="stays silent", why="a cache that has grown and is enough",
+             history=history("60x10 98x80", "7x90"), firing={15: None, 40: None}),
+        Case(alert=name, kind="stays silent", why="retries of a cache in pieces, with room left",
+             history=history("60x90", "0+2x90"), firing={15: None, 40: None}),
+        Case(alert=name, kind="stays silent", why="one large batch among small ones",
+             history=history("60x10 98x5 60x70", "0x10 0+2x5 10x70"), firing={15: None, 30: None}),
+        Case(alert=name, kind="resolves", why="an operator switches to bfloat16", labels=labels,
+             history=history("98x40 60x40", "0+2x40 80x40"), firing={30: "98%", 50: None}),
     ]  # fmt: skip
 
 

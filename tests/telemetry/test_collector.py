@@ -16,8 +16,10 @@ from ampd.core.lifecycle import JobState
 from ampd.core.messages import Evaluated
 from ampd.core.phase import Phase, Standing
 from ampd.core.precision import Precision
+from ampd.core.usage import Usage
 from ampd.core.view import JobView
 from ampd.telemetry.collector import JobCollector
+from ampd.telemetry.cost import Cost
 from ampd.telemetry.metrics import FAMILIES, Kind
 from ampd.telemetry.readings import read
 from tests.telemetry import views
@@ -46,7 +48,7 @@ class Page:
 
 def test_readings_and_table_name_the_same_families() -> None:
     """A family that nobody reads, or a reading that no family shows, is a mistake."""
-    own = {"ampd_scrapes_total", "ampd_telemetry_seconds_total", "ampd_telemetry_readings_left_out"}
+    own = Cost().readings().keys() | {"ampd_telemetry_readings_left_out"}
 
     assert read(views.running()).keys() | own == {family.name for family in FAMILIES}
 
@@ -59,7 +61,7 @@ def test_every_counter_series_is_there_at_0_before_the_worker_speaks() -> None:
         f.name: math.prod(len(label.values) for label in f.labels) for f in FAMILIES if f.kind is Kind.COUNTER
     }
     found = {name: [v for key, v in samples.items() if key[0] == name] for name in counters}
-    assert found == {name: [0.0] * bound for name, bound in counters.items()}
+    assert found == {name: [0.0] * count for name, count in counters.items()}
 
 
 def test_what_nobody_has_measured_yet_is_absent_and_not_0() -> None:
@@ -198,10 +200,45 @@ def test_memory_saved_says_what_it_was_compared_with() -> None:
     assert samples["ampd_memory_kept_bytes", "float16"] == 3_000_000
 
 
+def test_the_size_of_the_group_is_what_the_worker_found() -> None:
+    """`processes = "auto"` says no number; the rank that is ready does."""
+    assert Page(views.starting()).samples()["ampd_world_size",] == 0
+    assert Page(views.running(ready=views.ready(world=4))).samples()["ampd_world_size",] == 4
+
+
+def test_a_reload_has_a_time() -> None:
+    """So that one can ask whether the file that was written an hour ago was ever taken over."""
+    assert Page(views.running()).samples()["ampd_config_last_reload_timestamp_seconds",] == 0
+
+    view = views.running(told_at={"config.reloaded": views.STARTED + 7})
+
+    assert Page(view).samples()["ampd_config_last_reload_timestamp_seconds",] == views.STARTED + 7
+
+
+def test_the_run_names_its_configuration() -> None:
+    """Two runs with one sum did the same."""
+    keys = Page(views.running(config_sha256="5ca1ab1e")).samples()
+
+    assert ("ampd_run_info", "b00t", "bytes", "bytegpt", "5ca1ab1e") in keys
+
+
 @pytest.mark.parametrize(("state", "alive"), [(JobState.RUNNING, 1), (JobState.RECOVERING, 0)])
 def test_a_worker_that_is_gone_is_not_alive(state: JobState, alive: int) -> None:
     """Its last snapshot stays for its figures, and proves no life."""
     assert Page(views.running(state=state)).samples()["ampd_ranks_alive",] == alive
+
+
+def test_each_rank_has_its_limit_and_its_retries() -> None:
+    """One rank that is out of memory is not the mean of sixteen."""
+    ranks = {
+        rank: views.snapshot(rank=rank, memory_limit=8.0 * 2**30, usage=Usage(allocator_retries=rank))
+        for rank in range(3)
+    }
+    samples = Page(views.running(snapshots=ranks, past_usage={2: Usage(allocator_retries=5)})).samples()
+
+    assert [samples["ampd_allocator_retries_total", str(rank)] for rank in range(3)] == [0, 1, 7]
+    assert samples["ampd_memory_limit_bytes", "2"] == 8 * 2**30
+    assert ("ampd_memory_limit_bytes", "0") not in Page(views.running()).samples()
 
 
 def test_an_unknown_cause_counts_as_other() -> None:

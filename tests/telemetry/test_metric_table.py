@@ -72,7 +72,7 @@ def test_the_ledger_has_the_names_of_the_law() -> None:
 
 def test_the_whole_page_is_bounded() -> None:
     """One daemon never costs Prometheus more series than this, whatever the model is called."""
-    assert sum(f.bound for f in FAMILIES) < 400
+    assert sum(f.bound for f in FAMILIES) < 512
 
 
 def test_explain_says_what_a_metric_means_and_how_to_ask_for_it() -> None:
