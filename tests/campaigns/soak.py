@@ -136,10 +136,10 @@ class Load:
             p.Status(), p.Status(), p.Stats(), p.Get(), p.Hello(), p.Overlay(), p.Diff(), p.Events(), p.Events(since=1),
             p.History(last=5), p.Set(changes={"optim.lr": "1e-3"}, dry_run=True), p.Set(changes={"optim.lr": "cheap"}),
             p.Set(changes={"optim.rate": "1e-3"}), p.Inject(fault="overflow"), p.Checkpoint(), p.Pause(), p.Resume(), p.Resume(),
-            p.Confirm(), p.Rollback(dry_run=True),
+            p.Rollback(dry_run=True),
         )  # fmt: skip
         lasting: tuple[p.AnyCommand, ...] = (
-            p.Set(changes={"optim.lr": str(draw.uniform(1e-4, 1e-2))}), p.Rollback(), p.Reset(),
+            p.Set(changes={"optim.lr": str(draw.uniform(1e-4, 1e-2))}), p.Rollback(), p.Reset(), p.Confirm(),
         )  # fmt: skip
         return draw.choice(lasting if draw.random() < 0.01 else commands)
 
