@@ -208,9 +208,11 @@ class Shell:
 
     def _look(self, elapsed_seconds: float) -> None:
         """Of what is shown only the phase changes with a look, so little is rendered."""
-        pulse, view = self._ports.link.pulse.read(), self._supervisor.view
+        page, view = self._ports.link.pulse, self._supervisor.view
         shown = view.standing
-        pulsed = s.Pulsed(now=time.time(), pulse=pulse, elapsed_seconds=elapsed_seconds)
+        pulsed = s.Pulsed(
+            now=time.time(), pulse=page.read(), peers=page.read_peers(), elapsed_seconds=elapsed_seconds
+        )
         for instruction in self._supervisor.handle(pulsed):
             self._carry_out(instruction)
         if view.standing is not None and (shown is None or shown.phase is not view.standing.phase):

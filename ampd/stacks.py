@@ -49,7 +49,10 @@ async def save(directory: Path, pids: Sequence[int]) -> Stacks:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, STACKS_SIGNAL)
-    return Stacks(str(path)) if await _is_written(path, begun) else Stacks("", _excuse(pids))
+    if not await _is_written(path, begun):
+        return Stacks("", _excuse(pids))
+    mute = [pid for pid in pids if _state(pid) in _STATES]  # others of its group have answered
+    return Stacks(str(path), f"no stacks of some: {_said(mute)}" if mute else "")
 
 
 def _head(path: Path, pids: Sequence[int]) -> int:
@@ -72,8 +75,11 @@ async def _is_written(path: Path, begun: int) -> bool:
 
 
 def _excuse(pids: Sequence[int]) -> str:
-    said = [f"process {pid} {_STATES.get(_state(pid), 'did not answer')}" for pid in pids]
-    return f"no stacks: {'; '.join(said)}"
+    return f"no stacks: {_said(pids)}"
+
+
+def _said(pids: Sequence[int]) -> str:
+    return "; ".join(f"process {pid} {_STATES.get(_state(pid), 'did not answer')}" for pid in pids)
 
 
 def _state(pid: int) -> str:

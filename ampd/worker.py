@@ -46,9 +46,8 @@ def main() -> None:
     arguments = _arguments()
     failpoints.arm(os.environ)
     answer_stacks_signal(os.environ)
-    pulse = PulsePage.open(arguments.link)
-    if arguments.rank == 0:
-        pulse.declare(Phase.INIT)
+    pulse = PulsePage.open(arguments.link, arguments.rank)
+    pulse.declare(Phase.INIT)
     link = WorkerLink(arguments.link, arguments.rank)
     if arguments.agent is None:
         _watch_parent(link.orders)
@@ -84,7 +83,9 @@ def _work(link: WorkerLink, pulse: PulsePage, *, speaks: bool, leads: bool) -> m
         raise LinkError(f"the first order must be Start, not {type(start).__name__}")
     from ampd.engine.job import prepare  # torch is loaded here, after Hello
 
-    loop, writer = prepare(start, link.orders, link.report, pulse.declare, speaks=speaks, leads=leads)
+    loop, writer = prepare(
+        start, link.orders, link.report, pulse.declare, pulse.wait, speaks=speaks, leads=leads
+    )
     try:
         return loop.run()
     finally:

@@ -14,6 +14,7 @@ stopped, or not there yet:
 from __future__ import annotations
 
 import faulthandler
+import itertools
 import mmap
 import os
 import signal
@@ -32,16 +33,22 @@ STACKS = "stacks.log"
 STACKS_SIGNAL = signal.SIGUSR2
 
 _PHASES = tuple(Phase)
-_WORD = struct.Struct("<Q")  # beats * 256 + phase: aligned, so that it is never seen half written
-_BYTES = mmap.PAGESIZE
+_WORD = struct.Struct(
+    "<Q"
+)  # beats * 256 + waiting * 128 + phase: aligned, so that it is never seen half written
+_WAITING = 0x80
+_MOST_RANKS = 1024  # on a node
+_BYTES = _MOST_RANKS * _WORD.size
 
 
 class PulsePage:
-    """The shared word. The supervisor makes and reads it, the worker opens and writes it; one thread on each side."""
+    """The shared words, one for each rank. The supervisor makes and reads them, a rank opens and writes its own; one thread each."""
 
-    def __init__(self, memory: mmap.mmap) -> None:
+    def __init__(self, memory: mmap.mmap, rank: int = 0) -> None:
         self._memory = memory
+        self._at = rank * _WORD.size
         self._beats = 0
+        self._phase = 0
 
     @classmethod
     def make(cls, directory: Path) -> PulsePage:
@@ -56,7 +63,7 @@ class PulsePage:
             os.close(file)
 
     @classmethod
-    def open(cls, link: str) -> PulsePage:
+    def open(cls, link: str, rank: int = 0) -> PulsePage:
         """The one beside the socket of a link; raises LinkError where it is not there."""
         path = Path(link.removeprefix("ipc://")).with_name(PULSE)
         try:
@@ -64,27 +71,41 @@ class PulsePage:
         except OSError as error:
             raise LinkError(f"the pulse {path} cannot be opened: {error.strerror}") from None
         try:
-            return cls(mmap.mmap(file, _BYTES))
+            return cls(mmap.mmap(file, _BYTES), rank)
         finally:
             os.close(file)
 
     def declare(self, phase: Phase) -> None:
         """Say that this phase begins, or goes on well."""
         self._beats += 1
-        _WORD.pack_into(self._memory, 0, self._beats << 8 | _PHASES.index(phase))
+        self._phase = _PHASES.index(phase)
+        self.wait(False)
+
+    def wait(self, is_waiting: bool) -> None:
+        """Say that from here on this rank waits for others, or no more."""
+        word = self._beats << 8 | _WAITING * is_waiting | self._phase
+        _WORD.pack_into(self._memory, self._at, word)
 
     def read(self) -> Pulse:
-        """What was declared last."""
-        (word,) = _WORD.unpack_from(self._memory, 0)
-        return Pulse(_PHASES[word & 0xFF], word >> 8)
+        """What the first rank declared last."""
+        return _pulse_of(*_WORD.unpack_from(self._memory, 0))
+
+    def read_peers(self) -> tuple[Pulse, ...]:
+        """The same of the others, up to the first that has declared nothing yet."""
+        words = (word for (word,) in _WORD.iter_unpack(memoryview(self._memory)[_WORD.size :]))
+        return tuple(map(_pulse_of, itertools.takewhile(bool, words)))
 
     def clear(self) -> None:
         """Forget the worker before; for the supervisor, while none runs."""
-        _WORD.pack_into(self._memory, 0, 0)
+        self._memory[:] = bytes(_BYTES)
 
     def close(self) -> None:
         """Let go of the memory; may be called twice."""
         self._memory.close()
+
+
+def _pulse_of(word: int) -> Pulse:
+    return Pulse(_PHASES[word & (_WAITING - 1)], word >> 8, bool(word & _WAITING))
 
 
 def answer_stacks_signal(environment: Mapping[str, str]) -> None:

@@ -30,18 +30,23 @@ LONG = (Phase.COMPILE, Phase.CHECKPOINT, Phase.EVALUATION)
 
 
 class Pulse(msgspec.Struct, frozen=True):
-    """The last phase that was declared, and how many were since the worker started."""
+    """The last phase that was declared, how many were since the worker started, and whether it waits for other ranks."""
 
     phase: Phase = Phase.INIT
     beats: int = 0
+    is_waiting: bool = False
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """How long a worker has declared nothing new, and how long it may; a budget of None is without limit."""
+    """How long a rank has declared nothing new, and how long it may; a budget of None is without limit."""
 
     phase: Phase
     seconds: float
     budget_seconds: float | None
+    rank: int = 0
+    """Of those on this node."""
+    is_waiting: bool = False
+    """For other ranks, so that what holds it up is not its own."""
 
     @property
     def is_overdue(self) -> bool:

@@ -160,6 +160,8 @@ class Run:
     def _of_peer(self, reported: s.Reported) -> Instructions:
         """Ranks other than 0 have figures of their own, and last words; what happens, rank 0 tells for all."""
         report, now = reported.report, reported.now
+        if isinstance(report, m.Hello):
+            self._watch.meet(report.rank, report.pid)
         out: Instructions = [] if isinstance(report, m.Snapshot) else [self._bulletin.announce(report, now)]
         has_effect = isinstance(report, m.Snapshot | m.Applied)
         if not has_effect or not is_news(self._view, self.worker, report, was_ready=self.was_ready):

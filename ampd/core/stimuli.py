@@ -149,10 +149,11 @@ class Reloaded(Stimulus, frozen=True):
 
 
 class Pulsed(Stimulus, frozen=True):
-    """A look at the worker's pulse, `elapsed_seconds` of the monotonic clock after the one before."""
+    """A look at the pulses of a worker and of the `peers` on its node, `elapsed_seconds` of the monotonic clock after the last."""
 
     pulse: Pulse
     elapsed_seconds: float
+    peers: tuple[Pulse, ...] = ()
 
 
 class Dumped(Stimulus, frozen=True):

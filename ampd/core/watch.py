@@ -10,11 +10,16 @@ The budget of a phase is learned (`core.budgets`). Two phases are not what they 
 loads what a first start does not have; and `checkpoint` is learned from what the writer took, since most of the time the
 loop only copies, but waits for the disk in the end.
 
+In a group one rank that stands still keeps all of them waiting. Each has a pulse of its own, which also says whether it waits for
+others; so the one that is named is the one that does not. (Ranks of other nodes are their own daemons' to judge.)
+
 Time is what the daemon observed: each look brings the monotonic seconds since the last, and counts for little if it
 comes late. A daemon that was stopped, or a machine that was asleep, has seen no silence, and wall clocks do not enter.
 """
 
 from __future__ import annotations
+
+import msgspec
 
 from ampd.core import stimuli as s
 from ampd.core.budgets import Budgets
@@ -29,6 +34,13 @@ _NOT_HEARD = (Phase.INIT, Phase.CHECKPOINT)
 """Phases whose silences teach nothing."""
 
 
+class Silence(msgspec.Struct):
+    """One rank's last pulse, and for how long there was no other."""
+
+    pulse: Pulse
+    seconds: float = 0.0
+
+
 class Watch:
     """The judgement of one job's workers, one after the other."""
 
@@ -37,14 +49,13 @@ class Watch:
         """How the present worker stood when it was given up, or the one whose last words are read."""
         self._view, self._bulletin = view, bulletin
         self._budgets = Budgets()
-        self._pulse = Pulse()
-        self._seconds = 0.0
+        self._silences: dict[int, Silence] = {}
         self._pids: dict[int, int] = {}
 
     def begin(self) -> None:
         """A worker is started. What was learned from the one before still holds."""
         self.hung = None
-        self._pulse, self._seconds = Pulse(), 0.0
+        self._silences = {}
         self._pids = {}
 
     def meet(self, rank: int, pid: int) -> None:
@@ -56,16 +67,10 @@ class Watch:
         self._budgets.learn(Phase.CHECKPOINT, seconds)
 
     def look(self, pulsed: s.Pulsed) -> list[s.AnyInstruction]:
-        """Take in a look at the pulse; asks for the stacks of a worker that is over its budget, once."""
-        observed = self._seconds + min(pulsed.elapsed_seconds, MOST_BETWEEN_LOOKS_SECONDS)
-        if pulsed.pulse == self._pulse:
-            self._seconds = observed
-        else:
-            if self._pulse.phase not in _NOT_HEARD:
-                self._budgets.learn(self._pulse.phase, observed)
-            self._pulse, self._seconds = pulsed.pulse, 0.0
-        section, phase = self._view.config.watchdog, self._pulse.phase
-        standing = Standing(phase, self._seconds, self._budgets.of(phase, section))
+        """Take in a look at the pulses; asks for the stacks of all ranks where one is over its budget, once."""
+        elapsed = min(pulsed.elapsed_seconds, MOST_BETWEEN_LOOKS_SECONDS)
+        pulses = (pulsed.pulse, *pulsed.peers)
+        standing = max((self._stand(rank, pulse, elapsed) for rank, pulse in enumerate(pulses)), key=_blame)
         self._view.standing = standing
         is_stopping = self._view.state is JobState.STOPPING  # restart.save_budget_seconds rules there
         if not standing.is_overdue or is_stopping or self.hung is not None:
@@ -73,13 +78,24 @@ class Watch:
         self.hung = standing
         return [s.DumpStacks(tuple(self._pids.values()))]
 
+    def _stand(self, rank: int, pulse: Pulse, elapsed: float) -> Standing:
+        """How one rank stands after a look; what it learned from is a silence that has ended."""
+        silence = self._silences.setdefault(rank, Silence(Pulse()))
+        silence.seconds += elapsed
+        if pulse != silence.pulse:
+            if silence.pulse.phase not in _NOT_HEARD:
+                self._budgets.learn(silence.pulse.phase, silence.seconds)
+            silence.pulse, silence.seconds = pulse, 0.0
+        budget = self._budgets.of(pulse.phase, self._view.config.watchdog)
+        return Standing(pulse.phase, silence.seconds, budget, rank, pulse.is_waiting)
+
     def dumped(self, dumped: s.Dumped) -> list[s.AnyInstruction]:
         """The stacks are saved, or could not be: end the worker."""
         if self.hung is None:
             return []
         hung = self.hung
         told = self._bulletin.tell(
-            "worker.hung", dumped.now, level="error", phase=hung.phase, seconds=round(hung.seconds, 1),
+            "worker.hung", dumped.now, level="error", rank=hung.rank, phase=hung.phase, seconds=round(hung.seconds, 1),
             budget_seconds=hung.budget_seconds, stacks=dumped.path, note=dumped.note,
         )  # fmt: skip
         return [told, s.Kill(gently=False)]
@@ -89,4 +105,10 @@ class Watch:
         """Why the worker was ended, in words; empty where it was not for a hang."""
         if self.hung is None:
             return ""
-        return f"a hang in phase {self.hung.phase}: no progress for {self.hung.seconds:.3g} s"
+        whose = f" of rank {self.hung.rank}" * self._view.config.distributed.is_group
+        return f"a hang{whose} in phase {self.hung.phase}: no progress for {self.hung.seconds:.3g} s"
+
+
+def _blame(standing: Standing) -> tuple[bool, bool, float]:
+    """Who is to blame for a standstill: of those over their budget one that waits for nobody, and for longest."""
+    return standing.is_overdue, not standing.is_waiting, standing.seconds

@@ -26,11 +26,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-import msgspec
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn, optim
@@ -38,18 +36,16 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # it does not
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from ampd.core import messages as m
 from ampd.engine import exchange
 from ampd.engine.averaged import Averaged, LossModule
 from ampd.engine.mending import is_out_of_memory
 from ampd.engine.overrides import is_constant_overflow
 from ampd.engine.ranks import Alone, Heard, Moments, Orders, Peers, Ranks, T, Weights, placed, state_of
+from ampd.engine.shared_orders import SharedOrders
 from ampd.engine.window import MicroBatch
 from ampd.engine.work import HostWork, Work, work_on
 from ampd.engine.workload import HasLoss, Workload
 from ampd.errors import WorkloadError
-
-_ORDERS: msgspec.msgpack.Decoder[list[m.Order]] = msgspec.msgpack.Decoder(list[m.Order])
 
 
 class Group:
@@ -57,11 +53,11 @@ class Group:
 
     is_sharded = False
 
-    def __init__(self, own: Orders) -> None:
+    def __init__(self, own: Orders, waits: Callable[[bool], None] = lambda _is_waiting: None) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.is_called = False
         """Some rank had orders when the last agreed window was judged."""
-        self._own = own
+        self._own, self._waits = own, waits
         self._shared = SharedOrders(self, own)
         self._averaged: DistributedDataParallel | None = None
         self._accumulates = True
@@ -131,6 +127,7 @@ class Group:
         self._is_sending = self._averaged is not None and self._averaged.require_backward_grad_sync
         if self._is_sending:
             self._work.end()
+            self._waits(True)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._is_sending = False
 
@@ -170,6 +167,7 @@ class Group:
         flags, others, by_rank, words = torch.split(vector, [count, count - apart, slots.numel(), 2])
         combined = self._combined(by_rank.reshape(slots.shape), losses)
         agreed = torch.cat((combined, others)).masked_fill(flags.ne(0), torch.nan)
+        self._waits(False)
         self._work.begin()
         return torch.cat((agreed, words))
 
@@ -197,7 +195,9 @@ class Group:
     def all(self, claim: bool) -> bool:
         """Waits for every rank."""
         said = torch.tensor([claim], dtype=torch.uint8)
+        self._waits(True)
         dist.all_reduce(said, dist.ReduceOp.MIN)
+        self._waits(False)
         return bool(said[0])
 
     def spread(self, content: bytes) -> bytes:
@@ -231,37 +231,13 @@ class Group:
         return by_rank.mean(0)
 
 
-class SharedOrders:
-    """The orders of all ranks at every rank: taken together, when the group was told that there are some.
-
-    They are rank 0's, save that any node may be told to stop: then the job stops, with a checkpoint, on all of them.
-    """
-
-    def __init__(self, group: Group, own: Orders) -> None:
-        self._group = group
-        self._own = own
-        self._taken: deque[m.Order] = deque()
-
-    def empty(self) -> bool:
-        """Whether none is left; a collective where the group was called."""
-        if not self._taken and self._group.is_called:
-            self._group.is_called = False
-            for drained in self._group.gather(msgspec.msgpack.encode(self._drained())):
-                self._taken += _ORDERS.decode(drained)
-        return not self._taken
-
-    def get(self) -> m.Order:
-        """The oldest of those taken."""
-        return self._taken.popleft()
-
-    def _drained(self) -> list[m.Order]:
-        orders: list[m.Order] = []
-        while not self._own.empty():
-            orders.append(self._own.get())
-        return orders
-
-
-def join(own: Orders, environment: Mapping[str, str] = os.environ, *, leads: bool = True) -> Ranks:
+def join(
+    own: Orders,
+    waits: Callable[[bool], None] = lambda _is_waiting: None,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    leads: bool = True,
+) -> Ranks:
     """The group that this process was started in, or nobody; waits for all ranks of a group.
 
     `leads` is whether this node has rank 0.
@@ -277,7 +253,7 @@ def join(own: Orders, environment: Mapping[str, str] = os.environ, *, leads: boo
     else:
         rank = _behind_leader(store, rank, world, is_first=leads and environment["LOCAL_RANK"] == "0")
     dist.init_process_group(store=store, rank=rank, world_size=world)
-    return Group(own)
+    return Group(own, waits)
 
 
 def _behind_leader(store: Store, rank: int, world: int, *, is_first: bool) -> int:

@@ -39,6 +39,7 @@ def prepare(
     orders: Orders,
     report: Report,
     declare: Declare,
+    waits: Callable[[bool], None] = lambda _is_waiting: None,
     *,
     speaks: bool = True,
     leads: bool = True,
@@ -46,12 +47,12 @@ def prepare(
     """Build everything that the job file names and load the newest good checkpoint; reports Ready.
 
     Rank 0 has the order to start, and gives it to the others. A rank that `speaks` does so for its node, and one node
-    `leads`: the first rank of that one is rank 0.
+    `leads`: the first rank of that one is rank 0. `waits` is told when this rank begins to wait for others, and when it ends.
     """
-    ranks = distributed.join(orders, leads=leads)
+    ranks = distributed.join(orders, waits, leads=leads)
     start = _STARTS.decode(ranks.spread(msgspec.msgpack.encode(start)))
     if not speaks:
-        report, declare = only_figures(report), _undeclared
+        report = only_figures(report)
     if start.leader is not None:
         report(m.Joined(first_rank=ranks.rank, world=ranks.world, leader=start.leader))
         require_shared(Path(start.directory), ranks)
@@ -166,10 +167,6 @@ def files_of(directory: Path, report: Report, ranks: Ranks) -> Files:
     if ranks.rank == 0:
         return SharedFiles(ranks, Writer(directory, report, peers))
     return SharedFiles(ranks, None, RowsWriter(directory, peers) if peers is not None else None)
-
-
-def _undeclared(_phase: Phase) -> None:
-    """The pulse is that of who speaks: where another rank stands still, it waits for it."""
 
 
 def only_figures(report: Report) -> Report:

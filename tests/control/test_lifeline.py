@@ -127,3 +127,36 @@ def test_a_crash_leaves_its_stacks_in_the_log(tmp_path: Path) -> None:
 
     assert done.returncode == -signal.SIGSEGV
     assert b"in innermost" in done.stderr
+
+
+def test_ranks_have_words_of_their_own(page: PulsePage, directory: Path) -> None:
+    """Each is read by itself, up to the first that has said nothing yet."""
+    ranks = [PulsePage.open(f"ipc://{directory / 'link.sock'}", rank) for rank in range(3)]
+    ranks[0].declare(Phase.WINDOW)
+    ranks[2].declare(Phase.INIT)
+    assert page.read_peers() == ()
+
+    ranks[1].declare(Phase.PAUSED)
+
+    assert page.read() == Pulse(Phase.WINDOW, 1)
+    assert page.read_peers() == (Pulse(Phase.PAUSED, 1), Pulse(Phase.INIT, 1))
+    page.clear()
+    assert page.read_peers() == ()
+    for rank in ranks:
+        rank.close()
+
+
+def test_whoever_waits_for_others_says_so(page: PulsePage, directory: Path) -> None:
+    """No new beat: that comes with the next declaration, which also ends the waiting."""
+    worker = _worker(directory)
+    worker.declare(Phase.WINDOW)
+    seen = []
+
+    for is_waiting in (True, False, True):
+        worker.wait(is_waiting)
+        seen.append(page.read())
+    worker.declare(Phase.WINDOW)
+
+    assert seen == [Pulse(Phase.WINDOW, 1, is_waiting) for is_waiting in (True, False, True)]
+    assert page.read() == Pulse(Phase.WINDOW, 2)
+    worker.close()

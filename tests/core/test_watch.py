@@ -11,7 +11,7 @@ from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
 from ampd.core.budgets import LATELY_MINUTES, Budgets, Longest, bound_of
-from ampd.core.config import WatchdogSection
+from ampd.core.config import JobConfig, WatchdogSection
 from ampd.core.lifecycle import JobState
 from ampd.core.phase import Phase, Pulse, Standing
 from ampd.core.watch import MOST_BETWEEN_LOOKS_SECONDS
@@ -66,7 +66,7 @@ def test_a_worker_that_stands_still_is_ended(worker: Worker) -> None:
     assert kill == s.Kill(gently=False)
     assert [i.event.name for i in told if isinstance(i, s.Publish)] == ["worker.hung"]
     assert worker.bench.events[-1].fields == {
-        "phase": "window", "seconds": 2.0, "budget_seconds": 2.0, "stacks": "run/stacks.log", "note": "",
+        "rank": 0, "phase": "window", "seconds": 2.0, "budget_seconds": 2.0, "stacks": "run/stacks.log", "note": "",
     }  # fmt: skip
 
 
@@ -276,3 +276,51 @@ def test_status_shows_the_phase(worker: Worker) -> None:
     standing = worker.bench.result["standing"]
     assert (standing["phase"], standing["budget_seconds"]) == ("window", 2.0)
     assert standing["seconds"] == pytest.approx(1.0)
+
+
+def group_of(processes: int) -> JobConfig:
+    """A job of several processes, with short budgets."""
+    return job_config(
+        watchdog__least_seconds=2.0, watchdog__window_seconds=5.0, watchdog__paused_seconds=5.0,
+        distributed__processes=processes,
+    )  # fmt: skip
+
+
+def stand(bench: Bench, seconds: float, *pulses: Pulse) -> list[s.AnyInstruction]:
+    """Look at the pulses of a group for so long; what was asked for."""
+    out: list[s.AnyInstruction] = []
+    for _ in range(round(10 * seconds)):
+        first, *peers = pulses
+        out += bench.feed(s.Pulsed(now=bench.now, pulse=first, peers=tuple(peers), elapsed_seconds=0.1))
+    return out
+
+
+@pytest.mark.parametrize("culprit", [0, 1, 2])
+def test_the_rank_that_waits_for_nobody_is_named(make_bench: Callable[..., Bench], culprit: int) -> None:
+    """The others stand as long, since they wait for it; the stacks of all are saved."""
+    bench = make_bench(group_of(3)).running()
+    for rank in (1, 2):
+        bench.feed(s.Reported(now=bench.now, rank=rank, report=m.Hello(rank=rank, pid=100 + rank)))
+    pulses = [Pulse(Phase.WINDOW, 5, is_waiting=rank != culprit) for rank in range(3)]
+
+    (dump,) = [one for one in stand(bench, 20, *pulses) if isinstance(one, s.DumpStacks)]
+
+    assert {101, 102} < set(dump.pids)
+    bench.feed(s.Dumped(now=bench.now, path="stacks.log"))
+    (told,) = [event for event in bench.events if event.name == "worker.hung"]
+    assert told.fields["rank"] == culprit
+    bench.die(-9)
+    assert f"a hang of rank {culprit} in phase window" in bench.view.state_reason
+
+
+def test_one_rank_that_stands_still_is_enough(make_bench: Callable[..., Bench]) -> None:
+    """While paused the others go on looking for orders."""
+    bench = make_bench(group_of(2)).running()
+    out: list[s.AnyInstruction] = []
+
+    for beat in range(100):
+        out += stand(bench, 0.1, Pulse(Phase.PAUSED, beat), Pulse(Phase.PAUSED, 7))
+
+    assert [type(one) for one in out if not isinstance(one, s.Publish)] == [s.DumpStacks]
+    assert bench.view.standing is not None
+    assert bench.view.standing.rank == 1
