@@ -86,7 +86,7 @@ def allow(name: str, public_key: str, role: str) -> None:
 def remove(name: str) -> None:
     """Take a name off the list.
 
-    It does not come in again; a connection that it has stays until it ends.
+    It does not come in again, and no command of it is carried out any more. Who follows events with it hears them until it ends.
 
     \b
     Example:

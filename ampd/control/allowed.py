@@ -8,8 +8,9 @@ A TOML file with a table for each key, written by `ampctl keys allow` or by hand
 
 It is read strictly: an unknown field, a role that does not exist, a key under two names, or a file that others may
 write to are errors of the whole list, because half a list is a guess about who may stop a job. The daemon looks at the
-file with every handshake and reads it again when it has changed, so a key that is removed does not come in again and
-no signal is needed; a list that has become unreadable lets nobody in.
+file with every handshake and every command, and reads it again when it has changed, so a key that is removed does not come
+in again, nor is it heard on a connection that it has, and no signal is needed; a list that has become unreadable lets
+nobody in. Events that a removed key subscribed to before go on until it leaves: libzmq cannot end one subscriber.
 """
 
 from __future__ import annotations

@@ -44,6 +44,7 @@ from ampd.core.protocol import (
     Request,
     Role,
 )  # fmt: skip
+from ampd.errors import ConfigError
 
 _MAX_FRAME_BYTES = 4 * MAX_REQUEST_BYTES
 """Up to here a request is answered TOO_LARGE; beyond, libzmq drops the connection before it takes the memory."""
@@ -61,11 +62,15 @@ _SUBSCRIBES = b"\x01"  # how a message of XPUB begins that tells of a subscripti
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Who asked: `identity` is where the reply goes, `author` the name for the record ("alice", "uid:1000")."""
+    """Who asked: `identity` is where the reply goes, `author` the name for the record ("alice", "uid:1000").
+
+    `key` is what one from elsewhere has proved to have.
+    """
 
     identity: bytes
     role: Role
     author: str
+    key: str = ""
 
 
 Handle = Callable[[Peer, Request], None]
@@ -81,8 +86,8 @@ class ControlServer:
         self._boot = boot
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=2 if gate else 1)
         self._gate = gate
-        find = gate.allowed.find if gate else zap.no_keys
-        self._door = zap.Door(self._context, functools.partial(zap.role_of, group=group), find)
+        self._find = gate.allowed.find if gate else zap.no_keys
+        self._door = zap.Door(self._context, functools.partial(zap.role_of, group=group), self._find)
         self._router = self._context.socket(zmq.ROUTER)
         self._publisher = self._context.socket(zmq.XPUB)
         self._requests = Pump(self._router, self._receive)
@@ -192,11 +197,28 @@ class ControlServer:
         peer = _peer(identity.bytes, parts[0])
         try:
             request = _read(parts)
+            peer = self._as_it_is_now(peer, request)
             _admit(peer, request)
         except codec.RequestError as error:
             self.reply(peer, error.as_refusal(self._boot))
             return
         self._hand_over(peer, request)
+
+    def _as_it_is_now(self, peer: Peer, request: Request) -> Peer:
+        """A key may have been removed, or have got another role, since its peer connected."""
+        if not peer.key:
+            return peer
+        try:
+            found, trouble = self._find(peer.key), "is no longer in the list of allowed keys"
+        except ConfigError as error:
+            found, trouble = None, f"cannot be looked up: {error}"
+        if found is None:
+            raise codec.RequestError(
+                Code.FORBIDDEN, f"the key {peer.key} of {peer.author} {trouble}",
+                hint="ask whoever keeps the daemon's keys", request_id=request.id,
+            )  # fmt: skip
+        author, role = found
+        return msgspec.structs.replace(peer, author=author, role=role)
 
     def _hand_over(self, peer: Peer, request: Request) -> None:
         assert self._handle is not None, "requests are taken in by serve only"
@@ -212,8 +234,7 @@ class ControlServer:
 
 
 def _peer(identity: bytes, frame: zmq.Frame) -> Peer:
-    role, author = zap.read_user_id(str(frame["User-Id"]))
-    return Peer(identity, role, author)
+    return Peer(identity, *zap.read_user_id(str(frame["User-Id"])))
 
 
 def _read(parts: list[zmq.Frame]) -> Request:

@@ -4,7 +4,8 @@ libzmq asks a ZAP server (an inproc socket of the same context) before it lets a
 the address it passes ends in `uid:gid:pid`, read from the kernel with SO_PEERCRED: a peer cannot choose it, it
 holds for sockets bound by ZMQ_USE_FD too, and it is enforced before the first message. Over TCP it passes the public
 key that the peer has proved with CURVE, which is looked up in the allow-list. What this side answers as user id rides
-along on every message of the connection, so the role is never looked up a second time.
+along on every message of the connection. The role of a uid is never looked up a second time; a key rides along too, since the
+list that lets it in may change while it is connected.
 
 pyzmq's own authenticator knows addresses and keys but no uids. The file mode already keeps strangers out; this is
 what tells the owner from a member of the control group, and what names the author of a change.
@@ -30,6 +31,7 @@ from ampd.errors import ConfigError
 
 _ADDRESS = "inproc://zeromq.zap.01"  # fixed by the protocol, RFC 27
 DOMAIN = b"ampd"
+_NO_KEY = "-"
 
 
 Roles = Callable[[int, int], Role | None]
@@ -77,19 +79,20 @@ class Door:
     def _answer(self, frames: list[zmq.Frame]) -> None:
         version, request, _domain, address, _identity, mechanism, *proof = (frame.bytes for frame in frames)
         try:
-            author, role = self._admit(mechanism, address.decode("ascii", "replace"), proof)
+            author, role, key = self._admit(mechanism, address.decode("ascii", "replace"), proof)
         except _Refused as refused:
             verdict = [b"%d" % refused.status, str(refused).encode(), b"", b""]
             logging.getLogger(__name__).warning("peer.refused: %s", refused)
         else:
-            verdict = [b"200", b"", user_id(role, author), b""]
+            verdict = [b"200", b"", user_id(role, author, key), b""]
         self._socket.send_multipart([version, request, *verdict], zmq.NOBLOCK)
         self._pump.poke()
 
-    def _admit(self, mechanism: bytes, address: str, proof: list[bytes]) -> tuple[str, Role]:
-        """Author and role of a peer; raises _Refused."""
+    def _admit(self, mechanism: bytes, address: str, proof: list[bytes]) -> tuple[str, Role, str]:
+        """Author, role and key of a peer; raises _Refused."""
         if mechanism == b"CURVE":
-            return self._admit_key(z85.encode(proof[0]).decode(), address)
+            key = z85.encode(proof[0]).decode()
+            return (*self._admit_key(key, address), key)
         try:
             uid, gid = credentials(address)
         except ValueError:
@@ -97,7 +100,7 @@ class Door:
         role = self._role_of(uid, gid)
         if role is None:
             raise _Refused(400, f"uid {uid} may not use this daemon")
-        return name_of(uid), role
+        return name_of(uid), role, ""
 
     def _admit_key(self, key: str, address: str) -> tuple[str, Role]:
         try:
@@ -130,15 +133,15 @@ def name_of(uid: int) -> str:
         return f"uid:{uid}"
 
 
-def user_id(role: Role, author: str) -> bytes:
-    """What a connection carries once it is admitted."""
-    return f"{role.name} {author}".encode()
+def user_id(role: Role, author: str, key: str = "") -> bytes:
+    """What a connection carries once it is admitted; local peers have no key."""
+    return f"{role.name} {key or _NO_KEY} {author}".encode()
 
 
-def read_user_id(text: str) -> tuple[Role, str]:
-    """The inverse of `user_id`."""
-    role, _, author = text.partition(" ")
-    return Role[role], author
+def read_user_id(text: str) -> tuple[Role, str, str]:
+    """The inverse of `user_id`: role, author and key."""
+    role, key, author = text.split(" ", 2)
+    return Role[role], author, "" if key == _NO_KEY else key
 
 
 def _is_member(uid: int, gid: int, group: str) -> bool:

@@ -17,7 +17,7 @@ from ampd.control.endpoints import Presence
 from ampd.control.follow import Follower, Silent
 from ampd.control.keyring import Credentials
 from ampd.core import protocol
-from ampd.core.protocol import MAX_REQUEST_BYTES, Done, Event, Role
+from ampd.core.protocol import MAX_REQUEST_BYTES, Code, Done, Event, Role
 from ampd.errors import CommandError, ConfigError, ExitCode
 from tests.control.keyed import Keyed, keyed, stranger
 from tests.control.served import BOOT, DEADLINE_SECONDS, Dealer, Served
@@ -104,6 +104,49 @@ def test_a_key_that_is_removed_does_not_come_in_again(served: Served, keys: Keye
     allowed.remove(keys.directory, "alice")
 
     assert "does not allow the key" in str(failure(served, credentials))
+
+
+def test_a_key_that_is_removed_is_not_heard_any_more(served: Served, keys: Keyed) -> None:
+    """Not even on a connection that it made before; who is still in the list is."""
+    alice, boss = keys.credentials(Role.OPERATE), keys.credentials(Role.ADMIN)
+    with (
+        Dealer(served.remote, credentials=alice) as removed,
+        Dealer(served.remote, credentials=boss) as kept,
+    ):
+        assert isinstance(removed.ask(FRAME), Done) and isinstance(kept.ask(FRAME), Done)
+
+        allowed.remove(keys.directory, "alice")
+
+        refusal = removed.ask_badly(FRAME)
+        assert isinstance(kept.ask(FRAME), Done)
+    assert (refusal.code, refusal.id) == (Code.FORBIDDEN, "0190-abcdef")
+    assert f"the key {alice.own.public} of alice is no longer in the list" in refusal.message
+    assert served.requests.qsize() == 3
+
+
+def test_a_key_that_gets_another_role_has_it_at_once(served: Served, keys: Keyed) -> None:
+    """On its present connection too: what was allowed a moment ago is not."""
+    boss = keys.credentials(Role.ADMIN)
+    stop = FRAME.replace(b"status", b"stop")
+    with Dealer(served.remote, credentials=boss) as dealer:
+        assert isinstance(dealer.ask(stop), Done)
+
+        allowed.remove(keys.directory, "boss")
+        allowed.allow(keys.directory, "boss", boss.own.public, "view")
+
+        assert "boss has the role view; this needs admin" in dealer.ask_badly(stop).message
+
+
+def test_a_list_that_cannot_be_read_lets_nobody_speak(served: Served, keys: Keyed) -> None:
+    """Who is connected is told what is wrong, and local peers are answered."""
+    with Dealer(served.remote, credentials=keys.credentials(Role.ADMIN)) as dealer:
+        assert isinstance(dealer.ask(FRAME), Done)
+
+        (keys.directory / allowed.FILE).write_text("junk")
+
+        refusal = dealer.ask_badly(FRAME)
+    assert refusal.code is Code.FORBIDDEN and "cannot be looked up" in refusal.message
+    Client(served.endpoint).ask(STATUS, DEADLINE_SECONDS)
 
 
 def test_without_keys_nobody_is_heard(served: Served) -> None:

@@ -63,7 +63,8 @@ def test_a_user_without_a_name_is_written_by_number() -> None:
     assert zap.name_of(0) == "root"
 
 
+@pytest.mark.parametrize("key", ["", "rq:rM>}U?@Lns47E1%kR.o@n%FcmmsL/@{H8]yf7"], ids=["local", "key"])
 @pytest.mark.parametrize("role", Role)
-def test_a_role_survives_the_wire(role: Role) -> None:
+def test_a_role_survives_the_wire(role: Role, key: str) -> None:
     """What a connection carries is read back as it was, blanks in the name included."""
-    assert zap.read_user_id(zap.user_id(role, "Ada L").decode()) == (role, "Ada L")
+    assert zap.read_user_id(zap.user_id(role, "Ada L", key).decode()) == (role, "Ada L", key)
