@@ -104,16 +104,25 @@ class Learning:
 
     def _micro_batch(self, generator: torch.Generator) -> MicroBatch:
         x = torch.randn(self._scenario.samples, 8, generator=generator)
+        x[:, 7] = (
+            0.0  # so that the gradient of one column is zero, of which ranks have different numbers of rows
+        )
         return MicroBatch(tensors={"x": x, "y": x[:, :3].cumsum(1)}, samples=len(x))
 
 
 def scenarios(seed: int) -> dict[str, Scenario]:
-    """Some of `ranks`, and one in which every window overflows on one rank or the other."""
+    """Some of `ranks`; one in which every window overflows somewhere; and what is done with the rows of gradients."""
     known = ranks.scenarios(seed, 2)
     chosen = ("plain", "uneven", "every backward", "loss on the last rank", "both", "late", "random, late")
     always: dict[int, dict[int, Fault]] = {window: {window % 2: "overflow"} for window in range(WINDOWS)}
     half = known["loss on the last rank"].sections
-    return {name: known[name] for name in chosen} | {"always": Scenario(faults=always, sections=half)}
+    unscaled = {"amp": {"dtype": "float16", "scale_loss": False}}
+    return {name: known[name] for name in chosen} | {
+        "always": Scenario(faults=always, sections=half),
+        "clipped": Scenario(sections={**CALM.sections, "clip": {"max_norm": 1.55}}),
+        "sgd": Scenario(sections={**CALM.sections, "optim": {"name": "sgd"}}),
+        "unscaled": Scenario(sections=unscaled),
+    }
 
 
 def trainer_of(scenario: Scenario, group: Ranks) -> Trainer:

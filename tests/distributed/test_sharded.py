@@ -30,7 +30,7 @@ from tests.distributed.sharded_ranks import (
 
 SEED = random.SystemRandom().randrange(2**31)
 NAMES = list(scenarios(SEED))
-FAULTLESS = ("plain", "uneven", "every backward")
+FAULTLESS = ("plain", "uneven", "every backward", "clipped", "sgd")
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +240,20 @@ def test_a_rank_killed_in_its_save_leaves_nothing(tmp_path: Path) -> None:
 
     assert (tmp_path / "seen-by-0").exists()
     assert list((tmp_path / "checkpoints").iterdir()) == []
+
+
+def test_all_ranks_clip_by_the_norm_of_all_rows(told: list[dict[str, Any]]) -> None:
+    """Windows whose norm is above the limit are clipped as one process clips them, each rank its rows."""
+    ours, one = both(told, "clipped")[1]["records"], alone("clipped")["records"]
+
+    assert {record["clipped"] for record in ours} == {True, False}
+    assert [record["clipped"] for record in ours] == [record["clipped"] for record in one]
+
+
+def test_zeros_are_counted_over_all_rows(told: list[dict[str, Any]]) -> None:
+    """The share of vanished gradients is that of one process, though ranks have different numbers of them."""
+    weights = alone("unscaled")["weights"]
+    count = sum(len(numbers) for name, numbers in weights.items() if not name.endswith("passes"))
+
+    for record in both(told, "unscaled")[0]["records"]:
+        assert record["zeros"] == pytest.approx(7 / count, abs=1e-6)
