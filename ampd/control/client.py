@@ -10,6 +10,7 @@ again under the same id.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -69,7 +70,8 @@ class _Call:
             monitor = line.watch(context, socket)
             self._line.prepare(socket)
             socket.connect(address)
-            socket.send(msgspec.json.encode(self._request))
+            with contextlib.suppress(zmq.Again):  # the handshake has failed by now: the monitor says why
+                socket.send(msgspec.json.encode(self._request), zmq.NOBLOCK)
             return self._wait(socket, monitor, deadline)
         finally:
             context.destroy(linger=0)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 from ampd.control import allowed, keyring
 from ampd.control.client import Client
@@ -187,6 +188,35 @@ def test_a_listener_without_keys_is_a_stranger(keys: Keyed) -> None:
         other.join(DEADLINE_SECONDS)
 
     assert caught.value.exit_code is ExitCode.UNREACHABLE
+
+
+@pytest.mark.timeout(30)
+def test_a_handshake_that_fails_before_the_request_is_told_too(
+    keys: Keyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the stranger is faster than we: there is nowhere left to send to, and that must not wait for ever."""
+    connect, hung_up = zmq.Socket.connect, threading.Event()
+
+    def speak() -> None:
+        listening.accept()[0].close()  # the client's look whether anybody listens
+        with listening.accept()[0] as connection, contextlib.suppress(ConnectionError):
+            connection.sendall(b"\xff" + b"\0" * 8 + b"\x7f\x03\x01NULL".ljust(55, b"\0"))
+            while connection.recv(4096):
+                pass
+        hung_up.set()
+
+    def connect_and_dawdle(socket: zmq.Socket[bytes], address: str) -> None:
+        connect(socket, address)
+        assert not address.startswith("tcp:") or hung_up.wait(DEADLINE_SECONDS)
+
+    monkeypatch.setattr(zmq.Socket, "connect", connect_and_dawdle)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        other = threading.Thread(target=speak)
+        other.start()
+        address = f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(CommandError, match="speaks something else"):
+            Client(address, keys.credentials(Role.VIEW)).ask(STATUS, DEADLINE_SECONDS)
+        other.join(DEADLINE_SECONDS)
 
 
 def test_a_silent_port_is_unreachable(keys: Keyed) -> None:
