@@ -26,6 +26,7 @@ from ampd.core.protocol import Request
 from ampd.core.questions import AT_ONCE
 from ampd.core.supervisor import Supervisor
 from ampd.errors import CheckpointError, ConfigError, PluginError
+from ampd.presence import Presence
 
 if TYPE_CHECKING:
     from ampd.ports import Ports
@@ -52,6 +53,7 @@ class Shell:
         self._opened: Ports | None = None
         self._waiting: list[tuple[Peer, Request]] = []
         self._child: Process | None = None
+        self._ranks: Presence | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._exit: asyncio.Future[s.Exit] = asyncio.get_running_loop().create_future()
 
@@ -138,6 +140,7 @@ class Shell:
     async def _spawn(self) -> None:
         view, ports = self._supervisor.view, self._ports
         ports.link.pulse.clear()
+        self._ranks = Presence(ports.link.pulse)
         try:
             child = await self._workers.next(view, ports.link.endpoint, ports.directory)
         except OSError as error:
@@ -188,6 +191,8 @@ class Shell:
         )
 
     def _reported(self, rank: int, report: m.Report) -> None:
+        if isinstance(report, m.Hello) and self._ranks is not None:
+            self._ranks.meet(rank, report.pid)
         self._happen(s.Reported(now=time.time(), rank=rank, report=report))
 
     def _fired(self, timer: s.Timer) -> None:
@@ -211,8 +216,9 @@ class Shell:
         page, view = self._ports.link.pulse, self._supervisor.view
         shown = view.standing
         pulsed = s.Pulsed(
-            now=time.time(), pulse=page.read(), peers=page.read_peers(), elapsed_seconds=elapsed_seconds
-        )
+            now=time.time(), pulse=page.read(), peers=page.read_peers(), elapsed_seconds=elapsed_seconds,
+            gone=self._ranks.gone() if self._ranks is not None else (),
+        )  # fmt: skip
         for instruction in self._supervisor.handle(pulsed):
             self._carry_out(instruction)
         if view.standing is not None and (shown is None or shown.phase is not view.standing.phase):

@@ -57,6 +57,7 @@ def main() -> None:
     link.report(m.Hello(rank=arguments.rank, pid=os.getpid()))
     try:
         finished = _finished(link, pulse, arguments)
+        pulse.withdraw()
         if finished is not None and (arguments.rank == 0 or finished.result == "failed"):
             link.report(finished)
     finally:  # what was said before a crash is heard too

@@ -34,6 +34,7 @@ DAEMON = {
     "place",
     "ports",
     "preflight",
+    "presence",
     "sd_notify",
     "shell",
     "stacks",

@@ -86,6 +86,15 @@ class PulsePage:
         word = self._beats << 8 | _WAITING * is_waiting | self._phase
         _WORD.pack_into(self._memory, self._at, word)
 
+    def withdraw(self) -> None:
+        """Say that this rank leaves, and is not to be missed."""
+        _WORD.pack_into(self._memory, self._at, 0)
+
+    def has_left(self, rank: int) -> bool:
+        """Whether a rank has said so, or has not begun."""
+        (word,) = _WORD.unpack_from(self._memory, rank * _WORD.size)
+        return not word
+
     def read(self) -> Pulse:
         """What the first rank declared last."""
         return _pulse_of(*_WORD.unpack_from(self._memory, 0))

@@ -44,6 +44,7 @@ class Run:
         self.chronicle = Chronicle(view.config)
         self._exited: s.Exited | None = None
         self._crashes = 0  # in a row, without a new checkpoint
+        self._is_missing = False  # a rank is, which was counted
         self._is_rolling_back = False
         self._left: m.AppliedAction | None = None  # by a rank of a node that follows, for the next group
 
@@ -84,6 +85,8 @@ class Run:
     def pulsed(self, pulsed: s.Pulsed) -> Instructions:
         """A look at the worker's pulse. An attached program is nobody's to judge."""
         is_ours = self.worker not in (Worker.ABSENT, Worker.GONE) and not self._view.is_attached
+        if pulsed.gone and self.worker is Worker.READY and self._watch.hung is None:
+            return self._miss(pulsed.gone, pulsed.now)
         return self._watch.look(pulsed) if is_ours and not self._view.state.is_final else []
 
     def dumped(self, dumped: s.Dumped) -> Instructions:
@@ -108,7 +111,6 @@ class Run:
         if self._crashes > outcome.most_restarts(view):
             return self.end(outcome.gave_up(view, self.last_exit), now)
         kind = "hung" if self._watch.hung is not None else outcome.kind_of(self.last_exit)
-        view.lately.restarted(now)
         out = self._lose(kind, outcome.reason_of(self.last_exit), now)
         wait = outcome.backoff_seconds(restart, self._crashes)
         return [*out, self._timers.set(TimerKind.BACKOFF, wait)]
@@ -122,6 +124,11 @@ class Run:
     def _lose(self, kind: str, reason: str, now: float) -> Instructions:
         """Count a restart, keep for the next worker what this one was asked for, and say why it is needed."""
         view = self._view
+        if self._is_missing:
+            self._is_missing = False
+            return []
+        if kind != "rolled_back":
+            view.lately.restarted(now)
         view.restarts[kind] = view.restarts.get(kind, 0) + 1
         out = self._desk.lose(hold=view.hold if view.state is JobState.PAUSED else None)
         return [*out, *self._bulletin.move(JobState.RECOVERING, reason, now)]
@@ -171,6 +178,17 @@ class Run:
         observe(self._view, reported.rank, report, now)
         return out
 
+    def _miss(self, gone: tuple[int, ...], now: float) -> Instructions:
+        """Ranks are gone: nothing is trained until torchrun, which has seen it too, has started all of them again."""
+        is_training = self._view.state in (JobState.RUNNING, JobState.PAUSED)
+        if not is_training or not self._view.config.distributed.has_agent:
+            return []
+        self._desk.shut()
+        ranks = ", ".join(map(str, gone))
+        out = self._lose("rank_lost", f"rank{'s' * (len(gone) > 1)} {ranks} lost", now)
+        self._is_missing = True
+        return out
+
     def _regrouped(self, now: float) -> Instructions:
         """torchrun has started all ranks again, since one was lost: they go on from the last checkpoint."""
         view = self._view
@@ -178,7 +196,6 @@ class Run:
         self._desk.shut()
         if view.state is JobState.STOPPING or self._crashes > view.config.restart.max_restarts:
             return [s.Kill(gently=False)]
-        view.lately.restarted(now)
         out = self._lose("rank_lost", "a rank was lost", now)
         self.spawn()  # as if we had: what it asks for, torchrun has done
         return [*out, *self._bulletin.move(JobState.STARTING, "ranks restarted", now), *self._brief()]

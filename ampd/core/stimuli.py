@@ -154,6 +154,8 @@ class Pulsed(Stimulus, frozen=True):
     pulse: Pulse
     elapsed_seconds: float
     peers: tuple[Pulse, ...] = ()
+    gone: tuple[int, ...] = ()
+    """Ranks of this node whose processes are gone, and had not said that they leave."""
 
 
 class Dumped(Stimulus, frozen=True):

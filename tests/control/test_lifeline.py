@@ -160,3 +160,16 @@ def test_whoever_waits_for_others_says_so(page: PulsePage, directory: Path) -> N
     assert seen == [Pulse(Phase.WINDOW, 1, is_waiting) for is_waiting in (True, False, True)]
     assert page.read() == Pulse(Phase.WINDOW, 2)
     worker.close()
+
+
+def test_a_rank_that_withdraws_has_left(page: PulsePage, directory: Path) -> None:
+    """Before it has begun it is not to be missed either."""
+    worker = _worker(directory)
+    seen = [page.has_left(0)]
+    worker.declare(Phase.WINDOW)
+    seen.append(page.has_left(0))
+
+    worker.withdraw()
+
+    assert [*seen, page.has_left(0)] == [True, False, True]
+    worker.close()

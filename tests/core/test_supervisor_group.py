@@ -8,6 +8,7 @@ from ampd.core import messages as m
 from ampd.core import protocol as p
 from ampd.core import stimuli as s
 from ampd.core.lifecycle import JobState
+from ampd.core.phase import Pulse
 from ampd.core.worker_life import Worker
 from tests.core.bench import Bench, job_config, snapshot
 
@@ -143,3 +144,50 @@ def test_one_process_that_repeats_itself_moves_nothing() -> None:
 
     assert bench.supervisor.run.worker is Worker.READY
     assert bench.view.restarts == {}
+
+
+def look(group: Bench, *gone: int) -> list[s.AnyInstruction]:
+    """A look at the ranks, of which some are gone."""
+    return group.feed(s.Pulsed(now=group.now, pulse=Pulse(), elapsed_seconds=0.1, gone=gone))
+
+
+def test_a_job_that_misses_a_rank_does_not_run(group: Bench) -> None:
+    """From the moment that it is seen, and by name, until torchrun has started all ranks again; it is counted once."""
+    look(group, 1)
+    assert (str(group.view.state), group.view.state_reason) == ("recovering", "rank 1 lost")
+    look(group, 1)
+
+    group.hello()
+    group.get_ready(5)
+
+    assert group.view.state is JobState.RUNNING
+    assert group.view.restarts == {"rank_lost": 1}
+    assert len(group.view.lately.restarts) == 1
+
+
+def test_a_group_that_is_not_started_again_is_counted_once(group: Bench) -> None:
+    """torchrun gave up, or was lost with the rank: the daemon starts another, as it would have."""
+    look(group, 0, 1)
+    group.die(1)
+
+    assert group.view.state is JobState.RECOVERING
+    assert group.view.restarts == {"rank_lost": 1}
+
+
+def test_a_rank_that_goes_while_the_job_stops_is_not_missed(group: Bench) -> None:
+    """Stopping is what ends it."""
+    group.ask(p.Stop())
+
+    look(group, 1)
+
+    assert group.view.state is JobState.STOPPING
+
+
+def test_a_pause_outlives_a_rank_that_is_missed(group: Bench) -> None:
+    """The ranks that come next are told to hold."""
+    group.report(m.Holding(window=3, reason="asked for"))
+    look(group, 1)
+    group.hello()
+    group.get_ready(5)
+
+    assert any(isinstance(order, m.Pause) for order in group.orders[-2:])
