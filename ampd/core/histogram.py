@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -59,18 +59,33 @@ class Histogram(msgspec.Struct, kw_only=True):
 
 
 class Distributions(msgspec.Struct, kw_only=True):
-    """What the loop counts of every window."""
+    """What the loop counts of every window; `flops` is the work of those that were applied, by dtype.
+
+    Work is not in the ledger, whose counts are the same on all ranks: ranks whose shares are not alike measure it a little differently.
+    """
 
     window_seconds: Histogram = msgspec.field(default_factory=lambda: Histogram.over(WINDOW_SECONDS))
     grad_norm: Histogram = msgspec.field(default_factory=lambda: Histogram.over(GRAD_NORM))
+    flops: dict[str, float] = {}
+
+    def add_work(self, flops: Mapping[str, float]) -> None:
+        """Count the work of a window."""
+        for dtype, count in flops.items():
+            self.flops[dtype] = self.flops.get(dtype, 0.0) + count
 
     def plus(self, other: Distributions) -> Distributions:
         """The sum, as over two workers one after the other."""
         return Distributions(
             window_seconds=self.window_seconds.plus(other.window_seconds),
             grad_norm=self.grad_norm.plus(other.grad_norm),
+            flops={
+                dtype: self.flops.get(dtype, 0.0) + other.flops.get(dtype, 0.0)
+                for dtype in (*self.flops, *(dtype for dtype in other.flops if dtype not in self.flops))
+            },
         )
 
     def copy(self) -> Distributions:
         """A copy that shares nothing with these."""
-        return Distributions(window_seconds=self.window_seconds.copy(), grad_norm=self.grad_norm.copy())
+        return Distributions(
+            window_seconds=self.window_seconds.copy(), grad_norm=self.grad_norm.copy(), flops=dict(self.flops)
+        )

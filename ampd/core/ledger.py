@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from ampd.core.flops import Flops
 from ampd.core.kept import Kept, saved
 from ampd.core.precision import Precision
 from ampd.core.term import Term
@@ -138,7 +139,8 @@ class WindowRecord(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(msgspec.Struct, kw_only=True):
     """The counts of the job, and the span since the last reset; one thread, the step loop's, changes it.
 
-    `kept` is what windows keep for backward, measured by precision; `saved_bytes` what that saved each window.
+    `kept` is what windows keep for backward and `flops` the work of one, measured by precision; `saved_bytes` what
+    keeping less saved each window.
     """
 
     job: Counts = msgspec.field(default_factory=Counts)
@@ -147,6 +149,7 @@ class Ledger(msgspec.Struct, kw_only=True):
     loss: Span = msgspec.field(default_factory=Span)
     last_scale: float | None = None
     kept: dict[str, Kept] = {}
+    flops: dict[str, Flops] = {}
     saved_bytes: Span = msgspec.field(default_factory=Span)
 
     @property
@@ -174,6 +177,11 @@ class Ledger(msgspec.Struct, kw_only=True):
             _bump(counts.skipped, row.skipped)
         if row.replays:
             self._record_replays(row)
+
+    def work_of(self, row: WindowRecord) -> dict[str, float]:
+        """The operations of a window by dtype; none where it was not applied, or its precision was never counted."""
+        counted = self.flops.get(row.precision)
+        return counted.of(row.samples) if counted is not None and row.skipped is None else {}
 
     def observe(self, loss: float, scale: float | None, precision: Precision) -> None:
         """Take a window's figures into the span; NaN is counted, never averaged."""

@@ -48,6 +48,7 @@ class Telemetry:
         """Take in one window; reports trouble at once."""
         self._rows.append(record)
         self._distributions.grad_norm.add(record.grad_norm)
+        self._distributions.add_work(self._trainer.ledger.work_of(record))
         self._skipped_in_a_row = 0 if record.skipped is None else self._skipped_in_a_row + 1
         if (
             record.scale is not None

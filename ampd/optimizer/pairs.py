@@ -16,6 +16,7 @@ from torch import nn, optim
 
 from ampd.core import change
 from ampd.core.config import JobConfig
+from ampd.core.flops import Flops
 from ampd.core.histogram import Distributions
 from ampd.core.kept import Kept
 from ampd.core.ledger import Counts, Ledger
@@ -41,7 +42,7 @@ UNKNOWN_TOTAL = 0
 class Pair:
     """One model with one optimizer; `held` are the calls of its window that is not complete yet.
 
-    `kept` and `last_scale` are the ledger's, set aside while another pair runs: they compare one window with the
+    `kept`, `flops` and `last_scale` are the ledger's, set aside while another pair runs: they compare one window with the
     last, which must be of the same model.
     """
 
@@ -52,6 +53,7 @@ class Pair:
     held: list[Call] = field(default_factory=list)
     is_probed: bool = False
     kept: dict[str, Kept] = field(default_factory=dict)
+    flops: dict[str, Flops] = field(default_factory=dict)
     last_scale: float | None = None
 
 
@@ -79,6 +81,7 @@ class Pairs:
         if pair is not self.current:
             self._set_aside()
             self.ledger.kept, self.ledger.last_scale = pair.kept, pair.last_scale
+            self.ledger.flops = pair.flops
             self.current = pair
         return pair
 
@@ -149,6 +152,7 @@ class Pairs:
     def _set_aside(self) -> None:
         if self.current is not None:
             self.current.kept, self.current.last_scale = self.ledger.kept, self.ledger.last_scale
+            self.current.flops = self.ledger.flops
 
     def _made(self, model: nn.Module, optimizer: optim.Optimizer) -> Pair:
         device = device_of(model, optimizer)

@@ -169,6 +169,11 @@ PROGRESS = (
     _counter("ampd_tokens_processed_total", "Tokens in finished windows; 0 where the workload has none."),
     _histogram("ampd_window_duration_seconds", "Time of a window, its data included; evaluations, checkpoints and pauses are not."
                " On CUDA with adaptive replay that of the one before it.", histogram.WINDOW_SECONDS, "seconds"),
+    _counter("ampd_model_flops_total", "Floating point operations of applied windows, replays left out, by the dtype that they ran in:"
+             " matrix products, convolutions and attention, forward and backward, counted in some windows and taken per sample in the"
+             " others. 0 for compiled models.", _open_set("dtype", *Precision)),
+    _measured("ampd_peak_flops_per_second", "What the devices of all ranks do at most in the precision of first attempts, by the data"
+              " sheet; for devices that are known."),
     _counter("ampd_windows_recomputed_total", "Windows run again after a restart from an earlier checkpoint."),
 )  # fmt: skip
 

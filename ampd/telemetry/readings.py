@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from ampd import __version__
+from ampd.core.flops import peak_of
 from ampd.core.histogram import Histogram
 from ampd.core.ledger import Span
 from ampd.core.observed import worked
@@ -126,9 +127,20 @@ def _progress(view: JobView) -> Readings:
         "ampd_last_progress_timestamp_seconds": view.last_progress,
         "ampd_samples_processed_total": counts.samples,
         "ampd_tokens_processed_total": counts.tokens,
+        "ampd_model_flops_total": view.distributions.flops,
+        "ampd_peak_flops_per_second": _peak(view),
         "ampd_window_duration_seconds": view.distributions.window_seconds,
         "ampd_windows_recomputed_total": view.windows_recomputed,
     }
+
+
+def _peak(view: JobView) -> float | None:
+    """Of all ranks together; None where the device is not known, or none has been found yet."""
+    precision, ready = precision_of(view), view.ready
+    if precision is None or ready is None:
+        return None
+    peak = peak_of(ready.capability.device, precision, allows_tf32=view.config.amp.enable_tf32)
+    return None if peak is None else peak * ready.world
 
 
 def _ledger(view: JobView) -> Readings:

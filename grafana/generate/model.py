@@ -16,7 +16,17 @@ COLUMNS = 24
 
 PanelType = Literal["stat", "timeseries", "state-timeline", "bargauge", "table", "heatmap"]
 Unit = Literal[
-    "none", "short", "s", "bytes", "percentunit", "ops", "dateTimeFromNow", "sci", "bool_yes_no", "locale"
+    "none",
+    "short",
+    "s",
+    "bytes",
+    "percentunit",
+    "ops",
+    "dateTimeFromNow",
+    "sci",
+    "flops",
+    "bool_yes_no",
+    "locale",
 ]
 Format = Literal["time_series", "table", "heatmap"]
 

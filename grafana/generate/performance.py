@@ -24,7 +24,7 @@ def performance() -> dict[str, Any]:
         uid="ampd-performance",
         title="Performance and goodput",
         description="How fast a job is, what its time goes to, what is done twice, and what memory and checkpoints cost.",
-        sections=[_now(), _speed(), _ranks(), _time(), _memory(), _checkpoints()],
+        sections=[_now(), _speed(), _work(), _ranks(), _time(), _memory(), _checkpoints()],
     )
 
 
@@ -79,6 +79,23 @@ def _speed() -> Section:
                [(q.quantile(0.5, "ampd_window_duration_seconds"), "half {{instance}}"),
                 (q.quantile(0.9, "ampd_window_duration_seconds"), "90 % {{instance}}"),
                 (q.quantile(0.99, "ampd_window_duration_seconds"), "99 % {{instance}}")], "s", width=12),
+    ])  # fmt: skip
+
+
+def _work() -> Section:
+    done = q.summed(q.rate("ampd_model_flops_total"))
+    low = q.summed(q.rate("ampd_model_flops_total", 'dtype=~"float16|bfloat16"'))
+    return Section("Work", [
+        stacked("Work by dtype", "Floating point operations a second, by the dtype that they really ran in: what autocast keeps in float32 "
+                "is float32 here, too. Replays are left out. ampd_model_flops_total",
+                [(q.summed(q.rate("ampd_model_flops_total"), "dtype"), "{{dtype}} {{instance}}")], "flops"),
+        series("Work in low precision", "Share of the operations that ran in 16 bits: far below 100 % in float16 or bfloat16, and much of "
+               "the model does not use what the device is fast at. ampd_model_flops_total",
+               [(q.share(low, done), "{{instance}}")], "percentunit", defaults={"min": 0, "max": 1}),
+        series("Model FLOPs utilisation", "Of what the devices do at most in the precision of first attempts; nothing where that is not "
+               "known. ampd_model_flops_total / ampd_peak_flops_per_second",
+               [(q.share(done, q.summed(q.now("ampd_peak_flops_per_second"))), "{{instance}}")], "percentunit",
+               defaults={"min": 0, "max": 1}),
     ])  # fmt: skip
 
 

@@ -26,6 +26,8 @@ def written(value: float, unit: str) -> str:
             return _scaled(value, 1024, "B", "iB")
         case "ops":
             return f"{_scaled(value, 1000, '', '')} ops/s"
+        case "flops":
+            return f"{_scaled(value, 1000, '', '')}FLOP/s"
         case "sci":
             return f"{value:.2e}"
         case "short":

@@ -5,6 +5,8 @@ A float32 attempt disables autocast explicitly: a user's own loop may call us un
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import torch
 from msgspec.structs import replace
 
@@ -12,6 +14,7 @@ from ampd.core.config import JobConfig
 from ampd.core.precision import Precision
 from ampd.core.spec import NoOptions
 from ampd.engine.float32 import allow_tf32
+from ampd.engine.flops import FlopMeter
 from ampd.engine.kept import KeptMeter
 from ampd.engine.pipeline import Proceed
 from ampd.engine.stages.context import StageContext
@@ -25,19 +28,26 @@ TORCH_DTYPE = {
 
 
 class Autocast:
-    """Puts the forward context of the attempt's precision on the attempt; in a few windows one that also measures."""
+    """Puts the forward context of the attempt's precision on the attempt; in a few windows it measures what that runs."""
 
-    def __init__(self, device_type: str, meter: KeptMeter) -> None:
+    def __init__(self, device_type: str, kept: KeptMeter, flops: FlopMeter) -> None:
         self._contexts = {precision: forward_context(precision, device_type) for precision in Precision}
-        self._meter = meter
+        self._kept, self._flops = kept, flops
         self._is_measuring = True
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
         context = self._contexts[attempt.precision]
-        if self._is_measuring and self._meter.wants(attempt):
-            with self._meter.attempt(attempt.precision) as tally:
-                return proceed(replace(attempt, forward_context=tally.forward(context)))
+        if self._is_measuring and (self._kept.wants(attempt) or self._flops.wants(attempt)):
+            return self._measured(attempt, context, proceed)
         return proceed(replace(attempt, forward_context=context))
+
+    def _measured(self, attempt: Attempt, context: ForwardContext, proceed: Proceed) -> Outcome:
+        with ExitStack() as opened:
+            if self._kept.wants(attempt):
+                context = opened.enter_context(self._kept.attempt(attempt.precision)).forward(context)
+            if self._flops.wants(attempt):
+                opened.enter_context(self._flops.attempt(attempt))
+            return proceed(replace(attempt, forward_context=context))
 
     def configure(self, config: JobConfig) -> None:
         """Take over whether to measure, TF32 and cuDNN's benchmark mode, both settings of the whole process."""
@@ -57,7 +67,8 @@ def forward_context(precision: Precision, device_type: str) -> ForwardContext:
 
 def build(options: NoOptions, context: StageContext) -> Autocast:
     """The stage of the built-in spec."""
-    meter = KeptMeter(context.parameters, context.device, context.ledger, context.ranks)
-    stage = Autocast(context.device.type, meter)
+    kept = KeptMeter(context.parameters, context.device, context.ledger, context.ranks)
+    flops = FlopMeter(context.model, context.ledger, context.ranks, context.emit)
+    stage = Autocast(context.device.type, kept, flops)
     stage.configure(context.config)
     return stage
