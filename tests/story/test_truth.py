@@ -171,6 +171,43 @@ def operate(daemon: Daemon, job: Job) -> None:
     job.file.write_text(good)
 
 
+class Answers:
+    """A server that has something for the queries in `given`, and nothing for all others."""
+
+    def __init__(self, *given: str) -> None:
+        self._given = [filled(expr) for name, expr in asked().items() if name in given]
+
+    def ever(self, expr: str, since: float) -> list[dict[str, object]]:
+        """One series with one value, or none."""
+        return [{"metric": {}, "values": [[since, "1"]]}] if expr in self._given else []
+
+
+def test_an_excuse_for_what_gives_something_fails() -> None:
+    """The reason no longer holds, and the next time that the query gives nothing nobody would hear of it."""
+    excused = next(iter(EXCUSED))
+
+    failed = judged(Answers(excused), 0.0).failed  # type: ignore[arg-type]  # has the one method that is asked
+
+    assert [line for line in failed if line.startswith(f"{excused} is excused, but gave something")]
+
+
+def test_an_excuse_for_what_is_gone_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A panel that was renamed would take its excuse along for ever."""
+    monkeypatch.setitem(EXCUSED, "ampd-overview / A panel of last year / A", "it was slow")
+
+    failed = judged(Answers(), 0.0).failed  # type: ignore[arg-type]  # has the one method that is asked
+
+    assert "ampd-overview / A panel of last year / A is excused, but no longer there" in failed
+
+
+def test_what_gives_nothing_needs_an_excuse() -> None:
+    """Every query that is on no list fails by its name, and those on the list are told with their reason."""
+    report = judged(Answers(), 0.0)  # type: ignore[arg-type]  # has the one method that is asked
+
+    assert report.excused == EXCUSED | BY_LOAD
+    assert len(report.failed) == len(asked()) - len(report.excused)
+
+
 @needs_servers
 @pytest.mark.timeout(300)
 def test_every_query_tells_something_or_says_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
