@@ -10,6 +10,7 @@ import torch
 
 from ampd.core import messages as m
 from ampd.core.config import WatchdogSection
+from ampd.core.phase import Phase
 from ampd.core.trouble import Trouble
 from ampd.engine.retention import Keep
 from ampd.engine.save_clock import SaveClock
@@ -29,10 +30,18 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentDisk]:
         yield silent
 
 
+class Unhurried(Run):
+    """A run whose windows take so long that none is passed by a save that has neither ended nor been given up."""
+
+    def _declare(self, phase: Phase) -> None:
+        super()._declare(phase)
+        until(lambda: not self.writer.is_saving or self.writer.trouble is not None, "the end of the budget")
+
+
 def run_of(tmp_path: Path, windows: int = 20, policy: str = "pause") -> Run:
     """A run whose saves have a twentieth of a second."""
     checkpoint = FEW | {"on_disk_error": policy}
-    return Run(tmp_path, job={"windows": windows}, checkpoint=checkpoint, watchdog=IMPATIENT)
+    return Unhurried(tmp_path, job={"windows": windows}, checkpoint=checkpoint, watchdog=IMPATIENT)
 
 
 def test_a_budget_is_learned_and_bounded() -> None:
