@@ -138,6 +138,7 @@ class Daemon:
         if aside is not None:
             self._say(f"--fresh: what earlier runs left is now in {aside}")
         console = ports.open_console(view, self._out, self._err, opened)
+        ports.spare_loaded()
         return ports.Ports(
             link=link, metrics=metrics, journal=journal, console=console, manager=ports.service_manager(),
             directory=directory,
