@@ -206,6 +206,12 @@ def damage_format(path: Path) -> None:
     manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "format": 999}))
 
 
+def damage_name(path: Path) -> None:
+    """Put the checkpoint before it in its place."""
+    shutil.rmtree(path)
+    shutil.copytree(path.with_name("window-00000010-0000"), path)
+
+
 DAMAGES: list[Callable[[Path], object]] = [
     damage_byte, damage_manifest_text, damage_format,
     lambda path: os.truncate(path / "model.safetensors", 10),
@@ -214,7 +220,7 @@ DAMAGES: list[Callable[[Path], object]] = [
     lambda path: (path / "manifest.json").write_text("{}"),
     lambda path: (path / "manifest.sha256").unlink(),
     lambda path: (path / "extra").write_text(""),
-    lambda path: (shutil.rmtree(path), shutil.copytree(path.with_name("window-00000010-0000"), path)),
+    damage_name,
     lambda path: (path / "manifest.json").write_text((path / "manifest.json").read_text().replace('"n":3', '"n":4')),
 ]  # fmt: skip
 
