@@ -16,6 +16,8 @@ import msgspec
 import torch
 from torch import Tensor, nn
 
+_BELOW = ("torch", "ampd.engine")
+"""What a line of the model calls into, and no operator could change: operations, and those who watch them."""
 WHOLE_LOSS = "loss()"
 """The path of an override where no module of the model is to blame: the workload's own loss function."""
 
@@ -67,7 +69,7 @@ class Overrides:
             name = frame.f_code.co_filename
             if id(frame.f_locals.get("self")) in paths:
                 module = paths[id(frame.f_locals["self"])]
-            if not frame.f_globals.get("__name__", "").startswith("torch"):
+            if not frame.f_globals.get("__name__", "").startswith(_BELOW):
                 location = f"{name}:{line}"
         return Override(module=module, location=location)
 
