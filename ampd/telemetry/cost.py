@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
-from ampd.telemetry import logs
-from ampd.telemetry.logs import Lines
+from ampd.telemetry import log_lines
+from ampd.telemetry.log_lines import Lines
 from ampd.telemetry.readings import Readings
 
 _STATM = Path("/proc/self/statm")
@@ -33,7 +33,7 @@ class Cost:
     def now(self) -> Self:
         """The same with what this process has used by now."""
         resident = int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        return replace(self, cpu_seconds=time.process_time(), memory_bytes=resident, lines=logs.lines())
+        return replace(self, cpu_seconds=time.process_time(), memory_bytes=resident, lines=log_lines.lines())
 
     def readings(self) -> Readings:
         """By family of the table."""

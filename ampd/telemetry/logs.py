@@ -16,7 +16,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TextIO
 
@@ -25,25 +24,17 @@ import structlog
 
 from ampd.core.change import Difference, show
 from ampd.core.protocol import Event
+from ampd.telemetry.log_lines import LEVELS, Lines, lines
 
 Format = Literal["auto", "json", "terminal"]
 Fields = MutableMapping[str, Any]
 
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _RESERVED = frozenset({"time", "level", "event", "job"})
 _NOT_LOGGED = frozenset({"config"})  # a whole job file; `ampctl get` shows it
 # JSON may hold these as they are, but a terminal obeys some of them and a reader of lines ends a line at others.
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 _BUDGET_LINES = 20
 _BUDGET_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """How many lines there were so far: written, by level, and left out, by reason."""
-
-    written: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_LEVELS, 0))
-    left_out: dict[str, int] = field(default_factory=lambda: {"budget": 0, "stream": 0})
 
 
 class Budget:
@@ -85,7 +76,7 @@ class Output:
         lines: Lines | None = None,
     ) -> None:  # fmt: skip
         self.lines = lines or Lines()
-        self._threshold = _LEVELS[level]
+        self._threshold = LEVELS[level]
         self._stream = stream
         self._budget = budget or Budget()
         self._lost = 0
@@ -99,13 +90,13 @@ class Output:
 
     def set_level(self, level: str) -> None:
         """Write nothing less severe than this from now on."""
-        self._threshold = _LEVELS[level]
+        self._threshold = LEVELS[level]
 
     def write(self, name: str, level: str, fields: Mapping[str, Any], at: float) -> None:
         """One line, unless its level or its budget keeps it back; never raises for the stream's sake."""
         for held_name, count in self._budget.settle():
             self._put("log.held_back", "warning", {"name": held_name, "lines": count}, at)
-        if _LEVELS[level] < self._threshold:
+        if LEVELS[level] < self._threshold:
             return
         if level == "error" or self._budget.admits(name):
             self._put(name, level, fields, at)
@@ -146,11 +137,6 @@ def configure(level: str, format: Format, stream: TextIO, *, job: str = "") -> N
     _output = Output(level, format, stream, job=job, lines=lines())  # counters never run backwards
 
 
-def lines() -> Lines:
-    """What was written and left out since this process began."""
-    return _current().lines
-
-
 def set_level(level: str) -> None:
     """Log nothing less severe than `level` (debug, info, warning, error)."""
     _current().set_level(level)
@@ -176,7 +162,7 @@ def adopt(logger: str) -> None:
 def _current() -> Output:
     global _output
     if _output is None:
-        _output = Output("info", "auto", sys.stderr)
+        _output = Output("info", "auto", sys.stderr, lines=lines())
     return _output
 
 

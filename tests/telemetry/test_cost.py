@@ -7,7 +7,7 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from ampd.telemetry import logs
+from ampd.telemetry import log_lines, logs
 from ampd.telemetry.collector import JobCollector
 from ampd.telemetry.cost import Cost
 from tests.telemetry import views
@@ -66,9 +66,9 @@ def test_a_stream_that_takes_nothing_is_counted() -> None:
     """A closed pipe stops no job, and is seen from outside."""
     stream = io.StringIO()
     logs.configure("info", "json", stream)
-    before = logs.lines().left_out["stream"]
+    before = log_lines.lines().left_out["stream"]
 
     stream.close()
     logs.log("a.thing", "info", {}, at=views.STARTED)
 
-    assert logs.lines().left_out["stream"] == before + 1
+    assert log_lines.lines().left_out["stream"] == before + 1
