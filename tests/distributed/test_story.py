@@ -41,7 +41,8 @@ def test_two_ranks_end_to_end() -> None:
         os.kill(ranks_of(resumed)[1], signal.SIGKILL)
         becomes_ready(resumed, count=2)
         moves = [(event["to"], event["reason"]) for event in resumed.said("lifecycle.changed")]
-        assert ("recovering", "rank 1 lost") in moves
+        # Rank 0 may be gone by the time that one looks: its peer's death ends it.
+        assert any(to == "recovering" and reason.endswith("1 lost") for to, reason in moves)
         assert resumed.status()["restarts"] == {"rank_lost": 1}
         resumed.ask(p.Inject(fault="oom-backward", rank=1))
         until("the group began again in parts", lambda: resumed.said("window.divided"))

@@ -100,11 +100,13 @@ def test_every_panel_and_annotation_query_runs_on_a_real_prometheus(tmp_path: Pa
         empty = {title for title, expr in _queries() if not server.query(_filled(expr))}
 
     # No rules are loaded here, so nothing fires. The scripted job is well, was neither asked nor changed, saves nothing, has no
-    # tokens, tells no events, times no window and does not say what its time went into.
+    # tokens, tells no events, times no window and does not say what its time went into; no log, no limit of memory, no count of
+    # operations.
     assert empty == {
         "Alerts over time", "Alerts", "Configuration changes", "Precision changes", "Worker restarts", "Fallback limit passed", "Checkpoints",
         "Requests", "Refusals", "Samples and tokens", "Waiting for data", "Seconds in this period", "Time by state", "Events",
-        "Goodput", "Goodput now", "Goodput by job", "Slowest windows",
+        "Goodput", "Goodput now", "Goodput by job", "Slowest windows", "Log lines", "Share of the memory limit",
+        "Work in low precision", "Model FLOPs utilisation",
     }  # fmt: skip
 
 
