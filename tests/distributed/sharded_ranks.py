@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -75,25 +74,13 @@ class Layers(nn.Module):
         return out
 
 
-class Learning:
+class Learning(ranks.Regression):
     """Regression on `Layers`, without anything that depends on how many processes share a batch."""
 
-    windows_per_epoch = 8
-
     def __init__(self, scenario: Scenario) -> None:
+        super().__init__(scenario)
         torch.manual_seed(1)
-        self.model: nn.Module = Layers()
-        self._scenario = scenario
-
-    def windows(self, epoch: int, start: int) -> Iterator[tuple[MicroBatch, ...]]:
-        """Windows that are a pure function of epoch and position."""
-        for position in range(start, self.windows_per_epoch):
-            generator = torch.Generator().manual_seed(1000 * epoch + position)
-            yield tuple(self._micro_batch(generator) for _ in range(self._scenario.micro_batches))
-
-    def loss(self, micro_batch: MicroBatch) -> Tensor:
-        """Mean squared error."""
-        return nn.functional.mse_loss(self.model(micro_batch.tensors["x"]), micro_batch.tensors["y"])
+        self.model = Layers()
 
     def evaluate(self) -> dict[str, float]:
         """The loss on the first window of epoch 99, with a weight used beside the model's forward."""
