@@ -42,7 +42,7 @@ def case(seed: int, count: int = TRIALS, *, kills: bool = True) -> dict[str, int
             for kind in run.one(_VICTIMS if kills else ("",)):
                 seen[kind] += 1
         stopped = run.daemon.ask(p.Stop())
-        assert run.daemon.ends(PATIENCE_SECONDS) == 0
+        assert run.daemon.ends(PATIENCE_SECONDS) == 0, run.daemon.err.read_text()
         _repeat(job, stopped.window)
     return seen
 
@@ -110,7 +110,11 @@ class _Trials:
     def _kill(self, victim: str) -> None:
         time.sleep(self._draw.random() * 0.4)  # the point of the campaign: the moment is random
         if victim == "killed worker":
+            ready = len(self.daemon.said("worker.became_ready"))
             os.kill(int(self.daemon.said("worker.started")[-1]["pid"]), signal.SIGKILL)
+            self.daemon.hears(
+                "worker.became_ready", ready + 1
+            )  # what comes next may be the stop, which needs one
         else:
             self.daemon.process.kill()
             self.daemon.process.wait()
