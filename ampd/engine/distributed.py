@@ -40,15 +40,15 @@ from ampd.engine import exchange
 from ampd.engine.averaged import Averaged, LossModule
 from ampd.engine.mending import is_out_of_memory
 from ampd.engine.overrides import is_constant_overflow
-from ampd.engine.ranks import Alone, Heard, Moments, Orders, Peers, Ranks, T, Weights, placed, state_of
+from ampd.engine.ranks import Alone, Heard, Moments, Orders, Ranks, Weights, Whole, state_of
 from ampd.engine.shared_orders import SharedOrders
 from ampd.engine.window import MicroBatch
 from ampd.engine.work import HostWork, Work, work_on
-from ampd.engine.workload import HasLoss, Workload
+from ampd.engine.workload import HasLoss
 from ampd.errors import WorkloadError
 
 
-class Group:
+class Group(Whole):
     """One rank of several, in torch's default process group; for the loop's thread."""
 
     is_sharded = False
@@ -68,10 +68,6 @@ class Group:
     def worked(self) -> float:
         """From the agreement on a window to the gradients of the next; nothing where weights are gathered in between."""
         return self._work.seconds
-
-    def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
-        """All of it, on each rank."""
-        return placed(workload, device)
 
     def share(self, micro_batch: MicroBatch) -> tuple[MicroBatch, float]:
         """The rank's part along the first dimension; raises WorkloadError where there are too few samples."""
@@ -113,14 +109,6 @@ class Group:
 
     def collect(self) -> None:
         """DDP has put them there."""
-
-    def weights(self, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
-        """All of them, always."""
-        return parameters
-
-    def using(self, act: Callable[[], T]) -> T:
-        """The model is whole."""
-        return act()
 
     def backward(self, loss: Tensor) -> None:
         """DDP sums in its course, unless it accumulates."""
@@ -211,16 +199,6 @@ class Group:
     def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
         """As they are on rank 0; all ranks have the same."""
         return state_of(model, optimizer) if self.rank == 0 else ({}, {})
-
-    def to_load(
-        self, weights: Weights, moments: Moments, model: nn.Module, optimizer: optim.Optimizer
-    ) -> tuple[Weights, Moments]:
-        """All of it, on each rank."""
-        return weights, moments
-
-    def beside(self) -> Peers | None:
-        """Rank 0 saves everything."""
-        return None
 
     def _apart(self, count: int, losses: int) -> int:
         """How many of `count` figures, from the first, each rank has in slots of its own."""

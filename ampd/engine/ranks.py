@@ -168,7 +168,33 @@ class Ranks(Protocol):
         ...
 
 
-class Alone:
+class Whole:
+    """A rank that has all weights."""
+
+    def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
+        """All of it."""
+        return placed(workload, device)
+
+    def weights(self, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
+        """All of them, always."""
+        return parameters
+
+    def using(self, act: Callable[[], T]) -> T:
+        """The model is whole."""
+        return act()
+
+    def to_load(
+        self, weights: Weights, moments: Moments, model: nn.Module, optimizer: optim.Optimizer
+    ) -> tuple[Weights, Moments]:
+        """All of it."""
+        return weights, moments
+
+    def beside(self) -> Peers | None:
+        """There is nothing to save beside what one rank saves."""
+        return None
+
+
+class Alone(Whole):
     """The one process of a job."""
 
     rank = 0
@@ -178,10 +204,6 @@ class Alone:
 
     def __init__(self, orders: Orders | None = None) -> None:
         self._orders: Orders = queue.SimpleQueue() if orders is None else orders
-
-    def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
-        """All of it."""
-        return placed(workload, device)
 
     def share(self, micro_batch: MicroBatch) -> tuple[MicroBatch, float]:
         """All of it."""
@@ -201,14 +223,6 @@ class Alone:
 
     def collect(self) -> None:
         """They are there."""
-
-    def weights(self, parameters: Sequence[nn.Parameter]) -> Sequence[Tensor]:
-        """All of them, always."""
-        return parameters
-
-    def using(self, act: Callable[[], T]) -> T:
-        """The model is whole."""
-        return act()
 
     def backward(self, loss: Tensor) -> None:
         """Nobody to wait for."""
@@ -258,16 +272,6 @@ class Alone:
     def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
         """As they are."""
         return state_of(model, optimizer)
-
-    def to_load(
-        self, weights: Weights, moments: Moments, model: nn.Module, optimizer: optim.Optimizer
-    ) -> tuple[Weights, Moments]:
-        """All of it."""
-        return weights, moments
-
-    def beside(self) -> Peers | None:
-        """It saves everything itself."""
-        return None
 
 
 def placed(workload: Workload, device: torch.device) -> list[nn.Parameter]:
