@@ -69,7 +69,7 @@ def _split_key(words: tuple[str, ...] | None) -> str | None:
 
 def _values(key: Key | None) -> list[str]:
     """The words that a key takes, where they are few."""
-    from ampd.core.change import choices
+    from ampd.core.mistakes import choices
 
     if key is None:
         return []

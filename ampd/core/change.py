@@ -8,7 +8,6 @@ given, what was expected and what to do; a change either yields a whole valid co
 from __future__ import annotations
 
 import math
-import re
 import tomllib
 import typing
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from ampd.core import group, keys
+from ampd.core import group, keys, mistakes
 from ampd.core.amp import AMPConfig
 from ampd.core.config import JobConfig
 from ampd.core.keys import Key
@@ -66,7 +65,7 @@ def build(document: Mapping[str, Any], *, where: str = "configuration") -> JobCo
     try:
         config = msgspec.convert(document, JobConfig)
     except msgspec.ValidationError as error:
-        raise _explain(error, document, where) from None
+        raise mistakes.of_document(error, document, where) from None
     check(config)
     return config
 
@@ -208,7 +207,7 @@ def _parse_value(key: Key, text: str) -> Any:
     try:
         return msgspec.convert(plain, key.type, strict=False)
     except msgspec.ValidationError as error:
-        raise _bad_value(key, text, str(error), "value") from None
+        raise mistakes.of_value(key, text, str(error), "value") from None
 
 
 def _put(document: dict[str, Any], path: str, value: Any) -> None:
@@ -228,35 +227,3 @@ def _refuse_unknown(section: type[Section], table: Mapping[str, Any], prefix: st
         hint = hints[name]
         if isinstance(hint, type) and issubclass(hint, Section) and isinstance(value, Mapping):
             _refuse_unknown(hint, value, f"{prefix}{name}.", where)
-
-
-def _explain(error: msgspec.ValidationError, document: Mapping[str, Any], where: str) -> ConfigError:
-    """Turn msgspec's "Expected ... - at `$.amp.dtype`" into our form, with what was given."""
-    match = re.search(r"at `\$\.?([^`]*)`", str(error))
-    path = re.sub(r"\[.*", "", match.group(1)) if match else ""
-    if path not in keys.table():
-        return ConfigError(f"{where}: {error}", field=path)
-    given: Any = document
-    for part in path.split("."):
-        given = given.get(part) if isinstance(given, Mapping) else None
-    return _bad_value(keys.table()[path], given, str(error), where)
-
-
-def _bad_value(key: Key, given: Any, reason: str, where: str) -> ConfigError:
-    expected = re.sub(r" - at `.*", "", reason)
-    words = choices(key.type)
-    if words:
-        expected = "expected one of " + ", ".join(words)
-    unit = f" ({key.unit})" if key.unit else ""
-    return ConfigError(
-        f"{where}: {key.path} = {given!r}: {expected[0].lower()}{expected[1:]}{unit}",
-        field=key.path,
-        hint=key.doc,
-    )
-
-
-def choices(hint: Any) -> list[str]:
-    """The words a Literal key takes, whatever wraps it."""
-    if typing.get_origin(hint) is typing.Literal:
-        return [str(word) for word in typing.get_args(hint)]
-    return [word for part in typing.get_args(hint)[:1] for word in choices(part)]
