@@ -31,7 +31,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def read(path: Path, overrides: Mapping[str, str] = {}) -> JobConfig:  # never changed
     """The configuration in a job file, with the words of `--set` in place; raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # editors of Windows begin with a mark
     except OSError as error:
         raise ConfigError(
             f"cannot read the job file {path}: {error.strerror}",
@@ -42,7 +42,7 @@ def read(path: Path, overrides: Mapping[str, str] = {}) -> JobConfig:  # never c
             f"the job file {path} is not text in UTF-8: {error.reason} at byte {error.start}"
         ) from None
     config = change.read_job(text, where=str(path))
-    return change.override(config, change.parse(overrides)) if overrides else config
+    return change.override(config, change.parse(overrides, where="--set")) if overrides else config
 
 
 def plan(config: JobConfig) -> Plan:

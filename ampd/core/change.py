@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -34,6 +34,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.key} {show(self.old)} -> {show(self.new)}"
 
 
+MOST = 2**53
+"""Of whole numbers: the longest that every reader of JSON still takes for itself, and more windows than anybody trains."""
+
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "basic": {"amp.enabled": False},
     "advanced": {
@@ -52,7 +55,10 @@ def read_job(text: str, *, where: str = "job file") -> JobConfig:
     """The validated configuration in a job file's text; `where` names it in errors."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # also for numbers and nesting that Python's parser gives up on
         raise ConfigError(
             f"{where} is not TOML: {error}", hint="strings need quotes, tables are [name]"
         ) from None
@@ -70,10 +76,10 @@ def build(document: Mapping[str, Any], *, where: str = "configuration") -> JobCo
     return config
 
 
-def parse(assignments: Mapping[str, str]) -> dict[str, Any]:
+def parse(assignments: Mapping[str, str], *, where: str = "") -> dict[str, Any]:
     """Typed changes from the words of `ampctl set`: {"dtype": "float16"} -> {"amp.dtype": "float16"}."""
     return {
-        key.path: _parse_value(key, text)
+        key.path: _parse_value(key, text, where)
         for key, text in ((keys.resolve(k), v) for k, v in assignments.items())
     }
 
@@ -116,7 +122,7 @@ def check(config: JobConfig) -> None:
             hint="for example: windows = 1000",
         )
     _check_scales(config.amp)
-    _check_finite(config)
+    _check_numbers(config)
     group.check(config.distributed)
     _check_processes(config)
 
@@ -187,18 +193,38 @@ def _check_processes(config: JobConfig) -> None:
         )  # fmt: skip
 
 
-def _check_finite(config: JobConfig) -> None:
-    """No number may be inf: TOML and `float` can write it, and where a key has no upper bound it would pass."""
+def _check_numbers(config: JobConfig) -> None:
+    """No number may be inf, nor a whole one longer than 64 bits: TOML can write both, where a key has no upper bound.
+
+    What has more bits cannot be sent to a worker, and numbers of windows are added to.
+    """
     for path, value in zip(keys.table(), keys.values(config), strict=True):
-        if value == math.inf:
-            raise ConfigError(
-                f"{path} = inf: expected a finite number",
-                field=path,
-                hint="leave the key out where no limit is meant",
-            )
+        for number in _numbers_in(value):
+            if number == math.inf and not isinstance(value, Mapping):
+                raise _unbounded(path, number, "a finite number")
+            if isinstance(number, int) and abs(number) > MOST:
+                raise _unbounded(path, number, f"a whole number of at most {MOST}")
 
 
-def _parse_value(key: Key, text: str) -> Any:
+def _numbers_in(value: Any) -> Iterator[int | float]:
+    """Those of a value, and of a plugin's tables and lists within it."""
+    match value:
+        case int() | float():
+            yield value
+        case Mapping():
+            for each in value.values():
+                yield from _numbers_in(each)
+        case list() | tuple():
+            for each in value:
+                yield from _numbers_in(each)
+
+
+def _unbounded(path: str, number: float, expected: str) -> ConfigError:
+    hint = "leave the key out where no limit is meant"
+    return ConfigError(f"{path} = {number}: expected {expected}", field=path, hint=hint)
+
+
+def _parse_value(key: Key, text: str, where: str) -> Any:
     plain: Any = text
     if text == "none" and type(None) in typing.get_args(key.type):
         plain = None
@@ -207,7 +233,7 @@ def _parse_value(key: Key, text: str) -> Any:
     try:
         return msgspec.convert(plain, key.type, strict=False)
     except msgspec.ValidationError as error:
-        raise mistakes.of_value(key, text, str(error), "value") from None
+        raise mistakes.of_value(key, text, str(error), where) from None
 
 
 def _put(document: dict[str, Any], path: str, value: Any) -> None:

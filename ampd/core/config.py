@@ -2,8 +2,8 @@
 
 A key that is `live` may be changed while the job runs (`ampctl set`), and takes effect at a window boundary;
 any other key is fixed for the life of a worker and is refused with what to do instead. Configuration is never
-mutated: `ampd.core.change` makes the next one from the last. The doc of a key is what `ampctl get --schema`,
-the error messages and the reference page show, so it stands here once.
+mutated: `ampd.core.change` makes the next one from the last. The doc of a key is what `ampctl explain`,
+the error messages and the schema of `ampctl hello` show, so it stands here once.
 
 AdamW's default betas and eps are those of torch.optim.AdamW.
 """
@@ -21,7 +21,12 @@ from ampd.core.section import Section, fixed, live
 
 class JobSection(Section, frozen=True, kw_only=True):
     name: Annotated[
-        str, fixed("Names the job's sockets, and the job in metrics.", pattern="^[a-z0-9][a-z0-9-]{0,31}$")
+        str,
+        fixed(
+            "Names the job's sockets, and the job in metrics.",
+            form="at most 32 of a-z, 0-9 and -, the first no -",
+            pattern="^[a-z0-9][a-z0-9-]{0,31}$",
+        ),
     ]
     directory: Annotated[
         str,
@@ -203,6 +208,7 @@ class HttpSection(Section, frozen=True, kw_only=True):
         str,
         fixed(
             "Address of /metrics, /healthz and /readyz; port 0 takes a free one.",
+            form="HOST:PORT",
             pattern=r"^\[?[^\s\]]+\]?:\d{1,5}$",
         ),
     ] = "127.0.0.1:9647"
@@ -216,6 +222,7 @@ class ControlSection(Section, frozen=True, kw_only=True):
         str,
         fixed(
             "TCP address for commands, with events on the next port; needs keys (`ampctl keys`). Empty for none.",
+            form="tcp://HOST:PORT",
             pattern=r"^$|^tcp://(\[[^\s\]]+\]|[^\s\[\]:/*]+):\d{1,5}$",
         ),
     ] = ""

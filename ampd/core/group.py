@@ -17,6 +17,7 @@ class DistributedSection(Section, frozen=True, kw_only=True):
             fixed(
                 "Processes that train together on a node, by torchrun; auto: one for each GPU, 1 without. env: this "
                 "daemon has one of those that torchrun or Slurm has started, as its environment says.",
+                form='a number, "auto" or "env"',
                 ge=1,
                 le=1024,
             ),
@@ -33,6 +34,7 @@ class DistributedSection(Section, frozen=True, kw_only=True):
         str,
         fixed(
             "HOST:PORT where the nodes meet; the node that has this address leads. Needed with nodes, and only then.",
+            form="HOST:PORT",
             pattern=r"^$|^(\[[^\s\]]+\]|[^\s\[\]:/]+):\d{1,5}$",
         ),
     ] = ""

@@ -20,12 +20,16 @@ from ampd.errors import ConfigError
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """One key: `path` is dotted ("amp.dtype"); `type` is what msgspec validates a value against."""
+    """One key: `path` is dotted ("amp.dtype"); `type` is what msgspec validates a value against.
+
+    `form` says in words what that takes, where the type alone would be hard to read.
+    """
 
     path: str
     type: Any
     live: bool
     unit: str
+    form: str
     doc: str
     default: Any
 
@@ -99,6 +103,7 @@ def _walk(section: type[Section], prefix: str) -> Iterator[Key]:
                 type=hint,
                 live=extra["live"],
                 unit=extra["unit"],
+                form=extra["form"],
                 doc=meta.description or "",
                 default=_default_of(field),
             )

@@ -13,33 +13,62 @@ from typing import Any
 import msgspec
 
 from ampd.core import keys
+from ampd.core.config import JobConfig
 from ampd.core.keys import Key
 from ampd.errors import ConfigError
 
 
 def of_document(error: msgspec.ValidationError, document: Mapping[str, Any], where: str) -> ConfigError:
     """Turn msgspec's "Expected ... - at `$.amp.dtype`" into our form, with what was given."""
-    match = re.search(r"at `\$\.?([^`]*)`", str(error))
-    path = re.sub(r"\[.*", "", match.group(1)) if match else ""
-    if path not in keys.table():
-        return ConfigError(f"{where}: {error}", field=path)
+    found = re.search(r"at `\$\.?([^`]*)`", str(error))
+    path = re.sub(r"\[.*", "", found.group(1)) if found else ""
+    lacking = re.match("Object missing required field `(.*?)`", str(error))
+    if lacking is not None:
+        return _of_absence(f"{path}.{lacking.group(1)}".lstrip("."), where)
     given: Any = document
     for part in path.split("."):
         given = given.get(part) if isinstance(given, Mapping) else None
+    if path not in keys.table():
+        what = f"{where}: {path} = {given!r}: expected a table"
+        return ConfigError(what, field=path, hint=f"write [{path}], and its keys below it")
     return of_value(keys.table()[path], given, str(error), where)
 
 
 def of_value(key: Key, given: Any, reason: str, where: str) -> ConfigError:
-    """What is wrong with the value of one key; `reason` is msgspec's."""
-    expected = re.sub(r" - at `.*", "", reason)
-    words = choices(key.type)
-    if words:
-        expected = "expected one of " + ", ".join(words)
+    """What is wrong with the value of one key; `reason` is msgspec's, `where` is empty where nobody need be told."""
+    place = f"{where}: " if where else ""
     unit = f" ({key.unit})" if key.unit else ""
     return ConfigError(
-        f"{where}: {key.path} = {given!r}: {expected[0].lower()}{expected[1:]}{unit}",
+        f"{place}{key.path} = {given!r}: expected {_expected(key, reason)}{unit}",
         field=key.path,
         hint=key.doc,
+    )
+
+
+def _expected(key: Key, reason: str) -> str:
+    """What a key takes. A pattern, and the names of types that TOML does not have, say nothing to an operator."""
+    words = choices(key.type)
+    if words:
+        at_least = "at least " * ("length >= " in reason)
+        return f"{at_least}one of {', '.join(words)}"
+    if key.form and ("matching regex" in reason or "enum value" in reason):
+        return key.form
+    return re.sub(r" - at `.*", "", reason).removeprefix("Expected ").replace(" | null`", "`")
+
+
+def _of_absence(path: str, where: str) -> ConfigError:
+    """A key without a default, or a table that has such keys, is not there."""
+    if path in keys.table():
+        return ConfigError(f"{where}: {path} is missing", field=path, hint=keys.table()[path].doc)
+    needed = (
+        field.name
+        for field in msgspec.structs.fields(typing.get_type_hints(JobConfig)[path])
+        if field.required
+    )
+    return ConfigError(
+        f"{where}: [{path}] is missing",
+        field=path,
+        hint=f"it needs {' and '.join(needed)}; all else has defaults",
     )
 
 

@@ -15,12 +15,12 @@ from msgspec import Meta
 
 def live(doc: str, *, unit: str = "", **bounds: Any) -> Meta:
     """Describe a key that can be changed while the job runs."""
-    return Meta(description=doc, extra={"live": True, "unit": unit}, **bounds)
+    return Meta(description=doc, extra={"live": True, "unit": unit, "form": ""}, **bounds)
 
 
-def fixed(doc: str, *, unit: str = "", **bounds: Any) -> Meta:
-    """Describe a key that only a restart of the job changes."""
-    return Meta(description=doc, extra={"live": False, "unit": unit}, **bounds)
+def fixed(doc: str, *, unit: str = "", form: str = "", **bounds: Any) -> Meta:
+    """Describe a key that only a restart of the job changes; `form` says in words what a pattern or a union takes."""
+    return Meta(description=doc, extra={"live": False, "unit": unit, "form": form}, **bounds)
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ampd.core import edits, keys
 from ampd.core.change import (
+    MOST,
     PRESETS,
     Difference,
     change,
@@ -55,7 +56,14 @@ UNPARSED = [
     ("lr", "inf", "<= 100.0"),
     ("lr", "none", "expected `float`"),
     ("ladder", "float16", "expected one of retry, bfloat16, float32"),
-    ("ladder", "", "expected one of retry"),
+    ("ladder", "", "expected at least one of retry"),
+    ("job.name", "To y", "expected at most 32 of a-z, 0-9 and -"),
+    ("http.listen", "9647", "expected HOST:PORT$"),
+    ("control.listen", "gpu7:5555", "expected tcp://HOST:PORT$"),
+    ("rendezvous", "gpu7", "expected HOST:PORT$"),
+    ("processes", "all", 'expected a number, "auto" or "env"$'),
+    ("processes", "0", "expected `int` >= 1$"),
+    ("job.windows", "many", r"expected `int`, got `str` \(windows\)$"),
 ]
 
 
@@ -124,6 +132,29 @@ def test_an_infinite_limit_is_refused() -> None:
     """`max_norm=inf` would pass the bound of the key, and mean nothing."""
     with pytest.raises(ConfigError, match=r"clip.max_norm = inf: expected a finite number"):
         change(job(), parse({"max_norm": "inf"}))
+
+
+@pytest.mark.parametrize("text", ["9" * 17, "1e30", "9" * 30])
+def test_a_whole_number_that_no_worker_can_be_told_is_refused(text: str) -> None:
+    """A key without an upper bound still ends where messages and JSON do."""
+    with pytest.raises(
+        ConfigError, match=rf"growth_interval = \d+: expected a whole number of at most {MOST}"
+    ):
+        change(job(), parse({"growth_interval": text}))
+
+    assert change(job(), parse({"growth_interval": str(MOST)})).amp.growth_interval == MOST
+
+
+@pytest.mark.parametrize("options", [{"seed": 10**20}, {"deep": [1, {"x": -(10**20)}]}])
+def test_so_is_one_in_a_plugins_options(options: dict[str, Any]) -> None:
+    """Options travel in the same messages, however deep they are."""
+    with pytest.raises(ConfigError, match=r"^workload.options = -?10+: expected a whole number"):
+        job(workload={"options": options})
+
+
+def test_an_infinite_option_is_the_plugins_own_matter() -> None:
+    """What it means is not ours to say."""
+    assert job(workload={"options": {"x": float("inf")}}).workload.options == {"x": float("inf")}
 
 
 def test_a_key_given_twice_is_refused() -> None:
@@ -238,6 +269,9 @@ BROKEN = [
     ("[optim]\nlr = true", "job.toml: optim.lr = True: expected `float`, got `bool`", "optim.lr"),
     ("[pipeline]\nstages = [1]", r"job.toml: pipeline.stages = \[1\]: expected `str`", "pipeline.stages"),
     ("[amp.dtype]\nx = 1", "job.toml: amp.dtype = {'x': 1}: expected one of", "amp.dtype"),
+    ("[[amp]]\nx = 1", r"job.toml: amp = \[{'x': 1}\]: expected a table", "amp"),
+    ("[batch]\nsize = " + "9" * 5000, "job.toml is not TOML: Exceeds the limit", ""),
+    ("[workload.options]\nx = " + "[" * 5000, "job.toml is not TOML: maximum recursion", ""),
 ]
 
 
@@ -251,12 +285,19 @@ def test_a_broken_file_says_where_and_what(text: str, message: str, field: str) 
 
 
 @pytest.mark.parametrize(
-    ("text", "missing"), [("", "job"), ('[job]\nname = "a"\ndirectory = "d"\nwindows = 1', "workload")]
+    ("text", "missing", "hint"),
+    [
+        ("", r"\[job\]", "it needs name and directory"),
+        (LEAST.partition("[workload]")[0], r"\[workload\]", "it needs name;"),
+        (LEAST.replace('name = "toy"\n', "", 1), r"job\.name", keys.table()["job.name"].doc),
+    ],
 )
-def test_a_missing_table_is_named(text: str, missing: str) -> None:
-    """A file that leaves out what has no default is told which table it lacks."""
-    with pytest.raises(ConfigError, match=f"required field `{missing}`"):
-        read_job(text)
+def test_what_a_job_file_lacks_is_named(text: str, missing: str, hint: str) -> None:
+    """A file that leaves out what has no default is told which table or key it lacks, and what goes there."""
+    with pytest.raises(ConfigError, match=f"^job.toml: {missing} is missing$") as refusal:
+        read_job(text, where="job.toml")
+
+    assert refusal.value.hint.startswith(hint)
 
 
 def test_the_command_line_may_override_fixed_keys() -> None:
