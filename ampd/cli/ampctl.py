@@ -1,8 +1,8 @@
 """`ampctl`: ask a running daemon, or tell it what to do.
 
 Every command is one request with one final answer, printed for people or, with `--json`, for programs. What the
-answer looks like is in `ctl_pages`; finding the daemon and turning trouble into one message and an exit code is in
-`ctl_call`. Nothing but click is imported to print `--help`: everything else is imported by the command that needs
+answer looks like is in `ctl_pages`; finding the daemon is in `ctl_call`, and turning trouble into one message and an
+exit code in `command_line`. Nothing but click is imported to print `--help`: everything else is imported by the command that needs
 it, so that a shell loop over `ampctl status` stays cheap.
 """
 
@@ -20,12 +20,17 @@ from ampd.cli import (
     ctl_run,
     ctl_trial,
 )
-from ampd.cli.ctl_call import Ampctl, Call, Keys, answer, pass_call
+from ampd.cli.command_line import Commands, assignments
+from ampd.cli.ctl_call import Call, Keys, answer, pass_call
 from ampd.cli.ctl_options import as_json_option, dry_run_option, if_revision_option, reason_option, yes_option
 from ampd.cli.ctl_trial import GUARDS, ask_for_change, trial_options
 
 
-@click.group(cls=Ampctl, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, program="ampctl", interrupted="interrupted; a request that was sent may still take effect",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+@click.version_option(package_name="ampd")
 @click.option("--job", metavar="NAME", help="The job, where several daemons run.")
 @click.option(
     "--endpoint", metavar="E", help="Its control socket: a path, ipc://PATH, or tcp://HOST:PORT with keys."
@@ -158,7 +163,7 @@ def set_(
     from ampd.core.protocol import Set
 
     command = Set(
-        changes=_assignments(changes), if_revision=if_revision, dry_run=dry_run, reason=reason,
+        changes=assignments(changes), if_revision=if_revision, dry_run=dry_run, reason=reason,
         trial=trial, guards=guards, wait=wait,
     )  # fmt: skip
     ask_for_change(call, command, trial, as_json=as_json)
@@ -257,19 +262,7 @@ for _command in (
 
 def main() -> None:
     """The console script."""
-    cli(prog_name="ampctl")
-
-
-def _assignments(words: tuple[str, ...]) -> dict[str, str]:
-    changes: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise click.UsageError(f"{word!r} is not KEY=VALUE; for example dtype=bfloat16")
-        if key in changes:
-            raise click.UsageError(f"{key} is given twice, as {changes[key]!r} and {value!r}")
-        changes[key] = value
-    return changes
+    cli()
 
 
 if __name__ == "__main__":

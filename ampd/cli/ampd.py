@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from ampd.cli.command_line import Commands, assignments
+
 _EXIT_CODES = """
     \b
     Exit codes:
@@ -21,25 +23,6 @@ _EXIT_CODES = """
       6 conflict: another daemon has the job
       130 interrupted before the state was saved
 """
-
-
-class Ampd(click.Group):
-    """Shows every problem as one message and what to do, with the exit code that it has."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command and leave with its exit code."""
-        from ampd.errors import AmpdError, ExitCode
-
-        try:
-            code = super().main(*args, **kwargs | {"standalone_mode": False})
-        except click.UsageError as error:
-            path = error.ctx.command_path if error.ctx is not None else "ampd"
-            code = _fail(error.format_message(), f"{path} --help", ExitCode.USAGE)
-        except (click.Abort, KeyboardInterrupt):
-            code = _fail("interrupted before the job began", "", ExitCode.INTERRUPTED)
-        except AmpdError as error:
-            code = _fail(str(error), getattr(error, "hint", ""), error.exit_code)
-        sys.exit(code or 0)
 
 
 def _documented(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -64,7 +47,10 @@ _set = click.option(
 )
 
 
-@click.group(cls=Ampd, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands, program="ampd", interrupted="interrupted before the job began",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
 @click.version_option(package_name="ampd")
 @_documented
 def cli() -> None:
@@ -105,7 +91,7 @@ def start(worker_command: Sequence[str] | None, path: Path, fresh: bool, words: 
     from ampd.daemon import WORKER_COMMAND, Daemon
 
     def read() -> preflight.Plan:
-        return preflight.plan(preflight.read(path, _assignments(words)))
+        return preflight.plan(preflight.read(path, assignments(words)))
 
     job = Daemon(
         read().config,
@@ -114,7 +100,7 @@ def start(worker_command: Sequence[str] | None, path: Path, fresh: bool, words: 
         workers=Started(worker_command or WORKER_COMMAND),
     )
     ended = job.run()
-    return _fail(ended.message, ended.hint, ended.code) if ended.message else ended.code
+    return cli.complain(ended.message, ended.hint, ended.code) if ended.message else ended.code
 
 
 @cli.command()
@@ -131,7 +117,7 @@ def check(path: Path, words: tuple[str, ...]) -> None:
     """
     from ampd import preflight
 
-    job = preflight.plan(preflight.read(path, _assignments(words)))
+    job = preflight.plan(preflight.read(path, assignments(words)))
     for name, fact in preflight.facts(job):
         click.echo(f"{name:<12} {fact}")
     click.echo(f"{path}: ok")
@@ -173,26 +159,6 @@ def plugins(as_json: bool) -> None:
 
     rows = installed()
     click.echo(msgspec.json.encode(rows).decode() if as_json else table(rows))
-
-
-def _assignments(words: tuple[str, ...]) -> dict[str, str]:
-    """KEY=VALUE words as a mapping; a key that is given twice is refused, since one of the two would be ignored."""
-    assignments: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise click.UsageError(f"--set {word}: expected KEY=VALUE, for example --set amp.dtype=float16")
-        if key in assignments:
-            raise click.UsageError(f"--set {key} is given twice")
-        assignments[key] = value
-    return assignments
-
-
-def _fail(message: str, hint: str, code: int) -> int:
-    click.echo(f"ampd: {message}", err=True)
-    if hint:
-        click.echo(f"hint: {hint}", err=True)
-    return code
 
 
 def main() -> None:

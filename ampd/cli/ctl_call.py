@@ -1,9 +1,4 @@
-"""From a command line to a daemon and back: find it, ask it, and end with one message and one exit code.
-
-`Ampctl` is the click group whose `main` turns every error that we raise on purpose into `ampctl: what happened`, a
-hint on the next line, and the exit code of that error. It overrides the one method that the console script and
-click's test runner both go through, so that what is tested is what an operator gets.
-"""
+"""From a command line to a daemon and back: find it, ask it, print the answer."""
 
 from __future__ import annotations
 
@@ -11,39 +6,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ampd.errors import AmpdError, CommandError, ConfigError, ExitCode
+from ampd.errors import CommandError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from ampd.control.keyring import Credentials
     from ampd.core.protocol import AnyCommand, Done
-
-
-class Ampctl(click.Group):
-    """A group that ends with ampd's exit codes and one message on stderr."""
-
-    def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command line and exit."""
-        try:
-            super().main(*args, **(kwargs | {"standalone_mode": False}))
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message(), err=True)
-            code = ExitCode.USAGE
-        except click.ClickException as error:
-            code = _complain(error.format_message(), _usage_hint(error), ExitCode.USAGE)
-        except click.exceptions.Abort:
-            code = _complain(
-                "interrupted; a request that was sent may still take effect", "", ExitCode.INTERRUPTED
-            )
-        except AmpdError as error:
-            hint = error.hint if isinstance(error, CommandError | ConfigError) else ""
-            code = _complain(str(error), hint, error.exit_code)
-        else:
-            code = ExitCode.OK
-        sys.exit(code)
 
 
 class Call:
@@ -141,15 +112,3 @@ def answer(done: Done, page: Callable[[Done], str], *, as_json: bool) -> None:
         click.echo(msgspec.json.format(msgspec.json.encode(fields), indent=2).decode())
     else:
         click.echo(page(done))
-
-
-def _complain(message: str, hint: str, code: ExitCode) -> ExitCode:
-    click.echo(f"ampctl: {message}", err=True)
-    if hint:
-        click.echo(f"  hint: {hint}", err=True)
-    return code
-
-
-def _usage_hint(error: click.ClickException) -> str:
-    context = error.ctx if isinstance(error, click.UsageError) else None
-    return f"see {context.command_path} --help" if context else ""

@@ -17,6 +17,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from ampd import __version__
 from ampd.cli.ampctl import cli
 from ampd.core import protocol
 from ampd.core.change import PRESETS
@@ -269,6 +270,11 @@ def test_a_timeout_can_be_asked_again(serve: Serve) -> None:
     assert [served.requests.get(timeout=DEADLINE_SECONDS)[1].id for _ in range(2)] == [request_id] * 2
 
 
+def test_it_says_its_version() -> None:
+    """Without a daemon; that of the daemon is in `hello`."""
+    assert ampctl("--version").stdout == f"ampctl, version {__version__}\n"
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
@@ -276,7 +282,7 @@ def test_a_timeout_can_be_asked_again(serve: Serve) -> None:
         ("set =1", "'=1' is not KEY=VALUE"),
         ("set a=1 a=2", "a is given twice"),
         ("set", "Missing argument"),
-        ("stpo", "No such command 'stpo'"),
+        ("stpo", "'stpo' is not a command; did you mean 'stop'"),
         ("reset everything", "'everything' is not one of"),
         ("inject overflow --windows 0", "0 is not in the range"),
         ("inject overflow --rank -1", "-1 is not in the range"),

@@ -53,13 +53,13 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "out of range": (GOOD + "[batch]\nsize = 0", "batch.size = 0: expected `int` >= 1"),
     "not a choice": (GOOD + "[amp]\ndtype = 'fp16'", "expected one of auto, float16, bfloat16, float32"),
     "rule between keys": (GOOD + "[amp]\nmin_scale = 4.0\nmax_scale = 2.0", "amp.min_scale = 4 is above"),
-    "missing section": ("[workload]\nname = 'digits'", "job"),
+    "missing section": ("[workload]\nname = 'digits'", "job.toml: [job] is missing"),
     "unknown workload": (GOOD.replace("digits", "digitz"), "workload 'digitz' is not installed; did you mean 'digits'?"),
     "unknown stage": (GOOD + "[pipeline]\nstages = ['clipp']", "stage 'clipp' is not installed"),
     "unknown option": (GOOD + "[workload.options]\ncolour = 1", "workload.options.colour is not an option"),
     "slot without stage": (GOOD + "[pipeline]\nstages = ['clip']", "slot RECOVER takes exactly one stage"),
     "bad name": (GOOD.replace('"toy"', '"To y"'), "job.name = 'To y'"),
-    "bad address": (GOOD.replace("127.0.0.1:0", "nowhere"), "http.listen = 'nowhere'"),
+    "bad address": (GOOD.replace("127.0.0.1:0", "nowhere"), "http.listen = 'nowhere': expected HOST:PORT"),
 }  # fmt: skip
 
 
@@ -87,9 +87,9 @@ def test_a_bad_job_file_starts_nothing(home: Path, command: str, name: str) -> N
         (["--config", "{home}/none.toml"], "cannot read the job file {home}/none.toml: No such file or directory"),
         (["--config", "{home}"], "Is a directory"),
         ([], "Missing option '--config'"),
-        (["--config", "{home}/job.toml", "--set", "dtype"], "--set dtype: expected KEY=VALUE"),
-        (["--config", "{home}/job.toml", "--set", "a=1", "--set", "a=2"], "--set a is given twice"),
-        (["--config", "{home}/job.toml", "--set", "amp.dtype=fp16"], "expected one of auto, float16"),
+        (["--config", "{home}/job.toml", "--set", "dtype"], "'dtype' is not KEY=VALUE"),
+        (["--config", "{home}/job.toml", "--set", "a=1", "--set", "a=2"], "a is given twice, as '1' and '2'"),
+        (["--config", "{home}/job.toml", "--set", "amp.dtype=fp16"], "--set: amp.dtype = 'fp16': expected one of auto, float16"),
         (["--config", "{home}/job.toml", "--set", "amp.dtyp=float16"], "did you mean 'amp.dtype'"),
         (["--config", "{home}/job.toml", "--wat"], "No such option"),
     ],
@@ -139,6 +139,16 @@ def test_check_shows_what_it_would_run(home: Path) -> None:
     assert not _left(home)
 
 
+def test_a_job_file_of_another_editor_is_read(home: Path) -> None:
+    """The mark that editors of Windows begin a file with, and their line ends, are no mistake."""
+    text = (home / "job.toml").read_text()
+    (home / "job.toml").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+
+    result = _ampd("check", "--config", str(home / "job.toml"))
+
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_plugins_lists_the_built_in_stages() -> None:
     """Name, slot, and the distribution that it comes from."""
     lines = _ampd("plugins").stdout.splitlines()
@@ -182,8 +192,16 @@ def test_torch_is_never_loaded(home: Path, words: list[str]) -> None:
 
 
 def test_an_unknown_command_is_a_usage_error() -> None:
-    """With where to look."""
+    """With the nearest, and where to look."""
     result = _ampd("strat")
 
     assert result.exit_code == 2
-    assert "hint: ampd --help" in result.stderr or "hint: cli --help" in result.stderr
+    assert result.stderr == "ampd: 'strat' is not a command; did you mean 'start'?\n  hint: see ampd --help\n"
+
+
+def test_without_words_it_shows_what_it_can_do() -> None:
+    """The help as it is, and the exit code of a command that was not given."""
+    result = _ampd()
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Usage: ampd [OPTIONS] COMMAND")

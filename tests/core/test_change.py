@@ -134,7 +134,7 @@ def test_an_infinite_limit_is_refused() -> None:
         change(job(), parse({"max_norm": "inf"}))
 
 
-@pytest.mark.parametrize("text", ["9" * 17, "1e30", "9" * 30])
+@pytest.mark.parametrize("text", ["9" * 17, "9" * 30])
 def test_a_whole_number_that_no_worker_can_be_told_is_refused(text: str) -> None:
     """A key without an upper bound still ends where messages and JSON do."""
     with pytest.raises(
