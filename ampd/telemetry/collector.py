@@ -24,7 +24,8 @@ from prometheus_client.registry import Collector
 from ampd.core.histogram import Histogram
 from ampd.core.view import JobView
 from ampd.telemetry.cost import Cost
-from ampd.telemetry.metrics import FAMILIES, OTHER, Family, Kind, Label
+from ampd.telemetry.family import Family, Kind, Label
+from ampd.telemetry.metrics import FAMILIES, OTHER
 from ampd.telemetry.readings import Reading, read
 
 Series = dict[tuple[str, ...], float]

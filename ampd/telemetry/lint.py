@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from ampd.telemetry.metrics import Family, Kind
+from ampd.telemetry.family import Family, Kind
 
 MOST_SERIES = 100
 """More series than this in one family need another design."""

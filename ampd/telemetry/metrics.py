@@ -14,94 +14,19 @@ appears at 1 has no increase. A gauge that nobody has measured yet is absent whe
 
 from __future__ import annotations
 
-import enum
 import typing
 
-import msgspec
-
-from ampd.core import histogram, keys, protocol
+from ampd.core import histogram as bins
+from ampd.core import keys, protocol
 from ampd.core.kept import Basis
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
 from ampd.core.phase import Phase
 from ampd.core.precision import Precision
 from ampd.core.trouble import Trouble
+from ampd.telemetry.family import Family, Label, counter, gauge, histogram, info, measured
 
 OTHER = "other"
-
-
-class Kind(enum.StrEnum):
-    """The Prometheus type of a family; `INFO` is a gauge at 1 whose labels are the facts."""
-
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    INFO = "info"
-    HISTOGRAM = "histogram"
-
-
-class Label(msgspec.Struct, frozen=True):
-    """A label: the values that are always there, and how many may be there in all (0: no others)."""
-
-    name: str
-    values: tuple[str, ...] = ()
-    at_most: int = 0
-
-    @property
-    def bound(self) -> int:
-        """The greatest number of values that this label ever takes."""
-        return max(len(self.values), self.at_most)
-
-
-class Family(msgspec.Struct, frozen=True):
-    """One metric: `name` is the name of its series on the page, before the endings that a histogram has."""
-
-    name: str
-    kind: Kind
-    doc: str
-    labels: tuple[Label, ...] = ()
-    unit: str = ""
-    from_start: bool = True
-    bounds: tuple[float, ...] = ()
-
-    @property
-    def bound(self) -> int:
-        """The greatest number of series that this family ever has."""
-        bound = len(self.bounds) + 3 if self.kind is Kind.HISTOGRAM else 1  # +Inf, sum and count
-        for label in self.labels:
-            bound *= label.bound
-        return bound
-
-    @property
-    def series(self) -> dict[str, frozenset[str]]:
-        """The names that its series have on the page, each with its labels."""
-        labels = frozenset(label.name for label in self.labels)
-        if self.kind is not Kind.HISTOGRAM:
-            return {self.name: labels}
-        return {
-            f"{self.name}_bucket": labels | {"le"},
-            f"{self.name}_sum": labels,
-            f"{self.name}_count": labels,
-        }
-
-
-def _counter(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
-    return Family(name, Kind.COUNTER, doc, labels, unit)
-
-
-def _gauge(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
-    return Family(name, Kind.GAUGE, doc, labels, unit)
-
-
-def _measured(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
-    return Family(name, Kind.GAUGE, f"{doc} Absent until measured.", labels, unit, from_start=False)
-
-
-def _histogram(name: str, doc: str, bounds: tuple[float, ...], unit: str = "") -> Family:
-    return Family(name, Kind.HISTOGRAM, doc, unit=unit, bounds=bounds)
-
-
-def _info(name: str, doc: str, *labels: str) -> Family:
-    return Family(name, Kind.INFO, doc, tuple(Label(label, at_most=1) for label in labels))
 
 
 def _open_set(name: str, *values: str) -> Label:
@@ -121,154 +46,154 @@ STATISTIC = Label("statistic", ("least", "mean", "greatest"))
 RANK = Label("rank", ("0",), at_most=16)  # one host's worth; more ranks need a page of their own
 
 IDENTITY = (
-    _info("ampd_build_info", "What runs: versions and the device.", "version", "torch_version", "python_version", "accelerator"),
-    _info("ampd_run_info", "Which run this is; join on instance. run_id differs for every start of the daemon, config_sha256 where"
+    info("ampd_build_info", "What runs: versions and the device.", "version", "torch_version", "python_version", "accelerator"),
+    info("ampd_run_info", "Which run this is; join on instance. run_id differs for every start of the daemon, config_sha256 where"
           " a value of the configuration does that it started with; ampd_config_revision tells of changes since.",
           "run_id", "run_name", "workload", "config_sha256"),
-    _info("ampd_node_info", "Which node of its job this is; join on instance. A node that follows shows its own ranks and daemon,"
+    info("ampd_node_info", "Which node of its job this is; join on instance. A node that follows shows its own ranks and daemon,"
           " its leader the job.", "node", "role", "leader"),
-    _gauge("ampd_job_state", "1 for the state that the job is in, 0 for the others.", Label("state", tuple(JobState))),
-    _gauge("ampd_job_state_since_timestamp_seconds", "When the job entered its state.", unit="seconds"),
-    _gauge("ampd_job_start_timestamp_seconds", "When this daemon started.", unit="seconds"),
-    _gauge("ampd_config_revision", "Number of the configuration that holds now."),
-    _gauge("ampd_world_size", "Ranks that train together, as the worker said when it was ready; 0 before."),
-    _gauge("ampd_ranks_alive", "Ranks that have reported, while the job is running or paused."),
-    _gauge("ampd_worker_phase", "1 for the phase that the worker has declared last, 0 for the others.",
+    gauge("ampd_job_state", "1 for the state that the job is in, 0 for the others.", Label("state", tuple(JobState))),
+    gauge("ampd_job_state_since_timestamp_seconds", "When the job entered its state.", unit="seconds"),
+    gauge("ampd_job_start_timestamp_seconds", "When this daemon started.", unit="seconds"),
+    gauge("ampd_config_revision", "Number of the configuration that holds now."),
+    gauge("ampd_world_size", "Ranks that train together, as the worker said when it was ready; 0 before."),
+    gauge("ampd_ranks_alive", "Ranks that have reported, while the job is running or paused."),
+    gauge("ampd_worker_phase", "1 for the phase that the worker has declared last, 0 for the others.",
            Label("phase", tuple(Phase))),
-    _measured("ampd_worker_heartbeat_timestamp_seconds", "When a rank last said anything.", RANK, unit="seconds"),
+    measured("ampd_worker_heartbeat_timestamp_seconds", "When a rank last said anything.", RANK, unit="seconds"),
 )  # fmt: skip
 
 LIFECYCLE = (
-    _counter("ampd_worker_restarts_total", "Workers that were started again, by what ended the one before.",
+    counter("ampd_worker_restarts_total", "Workers that were started again, by what ended the one before.",
              _open_set("reason", "crashed", "killed", "hung", "rank_lost", "rolled_back")),
-    _counter("ampd_job_state_seconds_total", "Time that the job spent in each state since this daemon started.",
+    counter("ampd_job_state_seconds_total", "Time that the job spent in each state since this daemon started.",
              Label("state", tuple(JobState)), unit="seconds"),
-    _counter("ampd_config_changes_total", "Accepted changes of configuration, by who made them.",
+    counter("ampd_config_changes_total", "Accepted changes of configuration, by who made them.",
              _open_set("author", "operator", "policy")),
-    _counter("ampd_config_reloads_total", "Times that the job file was read again and taken over."),
-    _counter("ampd_config_reload_failures_total", "Times that the job file was read again and refused; nothing changed."),
-    _gauge("ampd_config_last_reload_timestamp_seconds", "When the job file was last read again and taken over; 0 for never.",
+    counter("ampd_config_reloads_total", "Times that the job file was read again and taken over."),
+    counter("ampd_config_reload_failures_total", "Times that the job file was read again and refused; nothing changed."),
+    gauge("ampd_config_last_reload_timestamp_seconds", "When the job file was last read again and taken over; 0 for never.",
            unit="seconds"),
-    _counter("ampd_control_requests_total", "Requests that reached the daemon, by operation.",
+    counter("ampd_control_requests_total", "Requests that reached the daemon, by operation.",
              _open_set("op", *_operations())),
-    _counter("ampd_control_refusals_total", "Requests that were refused, by code.", _open_set("code", *protocol.Code)),
-    _counter("ampd_events_total", "Events since this daemon started, by how severe they are.",
+    counter("ampd_control_refusals_total", "Requests that were refused, by code.", _open_set("code", *protocol.Code)),
+    counter("ampd_events_total", "Events since this daemon started, by how severe they are.",
              _open_set("level", "info", "warning", "error")),
-    _counter("ampd_events_lost_total", "Events that a worker dropped, since its link was full."),
-    _counter("ampd_wall_seconds_total", "Time of the step loop, by what it was spent on.",
+    counter("ampd_events_lost_total", "Events that a worker dropped, since its link was full."),
+    counter("ampd_wall_seconds_total", "Time of the step loop, by what it was spent on.",
              _open_set("activity", "train", "data", "evaluate", "checkpoint", "paused", "telemetry"), unit="seconds"),
 )  # fmt: skip
 
 PROGRESS = (
-    _gauge("ampd_window", "Number of the window that comes next: optimizer updates attempted by the job so far."),
-    _gauge("ampd_window_target", "Windows after which the job is complete."),
-    _gauge("ampd_epoch", "Epoch that the job is in, from 0."),
-    _gauge("ampd_last_progress_timestamp_seconds", "When the window number last moved; 0 before the first window.",
+    gauge("ampd_window", "Number of the window that comes next: optimizer updates attempted by the job so far."),
+    gauge("ampd_window_target", "Windows after which the job is complete."),
+    gauge("ampd_epoch", "Epoch that the job is in, from 0."),
+    gauge("ampd_last_progress_timestamp_seconds", "When the window number last moved; 0 before the first window.",
            unit="seconds"),
-    _counter("ampd_samples_processed_total", "Samples in finished windows."),
-    _counter("ampd_tokens_processed_total", "Tokens in finished windows; 0 where the workload has none."),
-    _histogram("ampd_window_duration_seconds", "Time of a window, its data included; evaluations, checkpoints and pauses are not."
-               " On CUDA with adaptive replay that of the one before it.", histogram.WINDOW_SECONDS, "seconds"),
-    _counter("ampd_model_flops_total", "Floating point operations of applied windows, replays left out, by the dtype that they ran in:"
+    counter("ampd_samples_processed_total", "Samples in finished windows."),
+    counter("ampd_tokens_processed_total", "Tokens in finished windows; 0 where the workload has none."),
+    histogram("ampd_window_duration_seconds", "Time of a window, its data included; evaluations, checkpoints and pauses are not."
+               " On CUDA with adaptive replay that of the one before it.", bins.WINDOW_SECONDS, "seconds"),
+    counter("ampd_model_flops_total", "Floating point operations of applied windows, replays left out, by the dtype that they ran in:"
              " matrix products, convolutions and attention, forward and backward, counted in some windows and taken per sample in the"
              " others. 0 for compiled models.", _open_set("dtype", *Precision)),
-    _measured("ampd_peak_flops_per_second", "What the devices of all ranks do at most in the precision of first attempts, by the data"
+    measured("ampd_peak_flops_per_second", "What the devices of all ranks do at most in the precision of first attempts, by the data"
               " sheet; for devices that are known."),
-    _counter("ampd_windows_recomputed_total", "Windows run again after a restart from an earlier checkpoint."),
+    counter("ampd_windows_recomputed_total", "Windows run again after a restart from an earlier checkpoint."),
 )  # fmt: skip
 
 GROUP = (
-    _counter("ampd_rank_work_seconds_total", "Time in which a rank worked on windows and waited for no other, data included: the"
+    counter("ampd_rank_work_seconds_total", "Time in which a rank worked on windows and waited for no other, data included: the"
              " rank with most sets the pace. 0 in a job of one process, and under fsdp2, where ranks wait inside every pass.",
              RANK, unit="seconds"),
-    _counter("ampd_rank_divergence_total", "Comparisons (distributed.check_every_windows) in which some rank had other weights than"
+    counter("ampd_rank_divergence_total", "Comparisons (distributed.check_every_windows) in which some rank had other weights than"
              " the rest."),
 )  # fmt: skip
 
 LEDGER = (
-    _counter("ampd_windows_total", "Windows finished: applied + skipped + quarantined."),
-    _counter("ampd_windows_applied_total", "Windows whose update reached the weights."),
-    _counter("ampd_windows_skipped_total", "Windows never applied, by cause.", CAUSE),
-    _counter("ampd_windows_quarantined_total", "Windows never applied and kept aside for inspection."),
-    _counter("ampd_windows_low_precision_total", "Windows whose first attempt ran at a low precision."),
-    _counter("ampd_windows_clipped_total", "Windows whose gradients were scaled down to clip.max_norm."),
-    _counter("ampd_replays_total", "Attempts of a window after its first: rungs of the ladder, and the same precision again after a module"
+    counter("ampd_windows_total", "Windows finished: applied + skipped + quarantined."),
+    counter("ampd_windows_applied_total", "Windows whose update reached the weights."),
+    counter("ampd_windows_skipped_total", "Windows never applied, by cause.", CAUSE),
+    counter("ampd_windows_quarantined_total", "Windows never applied and kept aside for inspection."),
+    counter("ampd_windows_low_precision_total", "Windows whose first attempt ran at a low precision."),
+    counter("ampd_windows_clipped_total", "Windows whose gradients were scaled down to clip.max_norm."),
+    counter("ampd_replays_total", "Attempts of a window after its first: rungs of the ladder, and the same precision again after a module"
              " was widened.", CAUSE, RUNG),
-    _counter("ampd_fp32_fallbacks_total", "Windows that reached the float32 rung, once each, by cause.", CAUSE),
-    _gauge("ampd_consecutive_skipped_windows", "Windows never applied since the last one that was."),
-    _counter("ampd_rollbacks_total", "Times that the run went back to its last checkpoint to pass over a bad window."),
-    _counter("ampd_modules_widened_total", "Modules that run in float32 since a constant in them does not fit float16."),
-    _counter("ampd_memory_splits_total", "Times that micro-batches were divided, since the device ran out of memory."),
-    _counter("ampd_fallback_limit_reached_total", "Times that an epoch passed amp.max_fp32_fallbacks."),
-    _counter("ampd_loss_nonfinite_total", "Windows of which some attempt had a loss that was not finite."),
-    _counter("ampd_loss_scale_changes_total", "Moves of the loss scale, by direction.",
+    counter("ampd_fp32_fallbacks_total", "Windows that reached the float32 rung, once each, by cause.", CAUSE),
+    gauge("ampd_consecutive_skipped_windows", "Windows never applied since the last one that was."),
+    counter("ampd_rollbacks_total", "Times that the run went back to its last checkpoint to pass over a bad window."),
+    counter("ampd_modules_widened_total", "Modules that run in float32 since a constant in them does not fit float16."),
+    counter("ampd_memory_splits_total", "Times that micro-batches were divided, since the device ran out of memory."),
+    counter("ampd_fallback_limit_reached_total", "Times that an epoch passed amp.max_fp32_fallbacks."),
+    counter("ampd_loss_nonfinite_total", "Windows of which some attempt had a loss that was not finite."),
+    counter("ampd_loss_scale_changes_total", "Moves of the loss scale, by direction.",
              Label("direction", ("growth", "backoff"))),
-    _counter("ampd_loss_scale_stuck_total", "Times that the loss scale came to its floor and windows were still not finite."),
-    _counter("ampd_precision_changes_total", "Times that the precision of first attempts changed, by the new one.",
+    counter("ampd_loss_scale_stuck_total", "Times that the loss scale came to its floor and windows were still not finite."),
+    counter("ampd_precision_changes_total", "Times that the precision of first attempts changed, by the new one.",
              Label("to", tuple(Precision))),
 )  # fmt: skip
 
 LEARNING = (
-    _measured("ampd_loss", "Loss of the last window whose loss was finite."),
-    _measured("ampd_span_loss", "Loss since the last `ampctl reset stats`, finite windows only.", STATISTIC),
-    _measured("ampd_grad_norm", "Norm of all gradients of that window, unscaled, before clipping."),
-    _histogram("ampd_window_grad_norm", "Norms of all gradients, unscaled and before clipping, of every window where they were"
-               " finite.", histogram.GRAD_NORM),
-    _measured("ampd_grad_zeros_ratio", "Share of gradients that are 0, in float16 without a loss scale only."
+    measured("ampd_loss", "Loss of the last window whose loss was finite."),
+    measured("ampd_span_loss", "Loss since the last `ampctl reset stats`, finite windows only.", STATISTIC),
+    measured("ampd_grad_norm", "Norm of all gradients of that window, unscaled, before clipping."),
+    histogram("ampd_window_grad_norm", "Norms of all gradients, unscaled and before clipping, of every window where they were"
+               " finite.", bins.GRAD_NORM),
+    measured("ampd_grad_zeros_ratio", "Share of gradients that are 0, in float16 without a loss scale only."
               " Rises where small gradients vanish.", unit="ratio"),
-    _gauge("ampd_learning_rate", "Learning rate of the last window; 0 before the first."),
-    _measured("ampd_evaluated_figure", "The workload's own figures on held-out data.", Label("figure", at_most=16)),
-    _measured("ampd_evaluated_window", "Window before which the figures were taken."),
-    _measured("ampd_evaluation_duration_seconds", "Duration of the last evaluation.", unit="seconds"),
-    _measured("ampd_best_evaluated_loss", "Lowest held-out loss that this daemon has seen."),
+    gauge("ampd_learning_rate", "Learning rate of the last window; 0 before the first."),
+    measured("ampd_evaluated_figure", "The workload's own figures on held-out data.", Label("figure", at_most=16)),
+    measured("ampd_evaluated_window", "Window before which the figures were taken."),
+    measured("ampd_evaluation_duration_seconds", "Duration of the last evaluation.", unit="seconds"),
+    measured("ampd_best_evaluated_loss", "Lowest held-out loss that this daemon has seen."),
 )  # fmt: skip
 
 PRECISION = (
-    _gauge("ampd_precision", "1 for the precision of first attempts, 0 for the others.",
+    gauge("ampd_precision", "1 for the precision of first attempts, 0 for the others.",
            Label("precision", tuple(Precision))),
-    _gauge("ampd_precision_emulated", "1 where the device only emulates that precision, which costs time."),
-    _gauge("ampd_tf32_allowed", "1 where float32 operations of an attempt may use TF32."),
-    _gauge("ampd_loss_scale", "Loss scale of the last window; 0 where the loss is not scaled."),
-    _gauge("ampd_loss_scale_floor", "amp.min_scale: the scale never falls below this."),
-    _gauge("ampd_loss_scale_ceiling", "amp.max_scale: the scale never grows above this."),
-    _measured("ampd_span_loss_scale", "Loss scale since the last `ampctl reset stats`.", STATISTIC),
-    _gauge("ampd_fallback_limit", "amp.max_fp32_fallbacks: windows per epoch that may fall back."),
+    gauge("ampd_precision_emulated", "1 where the device only emulates that precision, which costs time."),
+    gauge("ampd_tf32_allowed", "1 where float32 operations of an attempt may use TF32."),
+    gauge("ampd_loss_scale", "Loss scale of the last window; 0 where the loss is not scaled."),
+    gauge("ampd_loss_scale_floor", "amp.min_scale: the scale never falls below this."),
+    gauge("ampd_loss_scale_ceiling", "amp.max_scale: the scale never grows above this."),
+    measured("ampd_span_loss_scale", "Loss scale since the last `ampctl reset stats`.", STATISTIC),
+    gauge("ampd_fallback_limit", "amp.max_fp32_fallbacks: windows per epoch that may fall back."),
 )  # fmt: skip
 
 RESOURCES = (
-    _measured("ampd_memory_bytes", "Memory of a rank, by kind: the allocator's on CUDA, the process's on the CPU.", RANK,
+    measured("ampd_memory_bytes", "Memory of a rank, by kind: the allocator's on CUDA, the process's on the CPU.", RANK,
               _open_set("kind", "peak", "allocated", "reserved"), unit="bytes"),
-    _measured("ampd_memory_limit_bytes", "What a rank may have at most: on CUDA of the device's memory, on the CPU of the machine's or"
+    measured("ampd_memory_limit_bytes", "What a rank may have at most: on CUDA of the device's memory, on the CPU of the machine's or"
               " of its control group's.", RANK, unit="bytes"),
-    _counter("ampd_allocator_retries_total", "Times that a rank's allocator gave its cache back to the device and asked again, for want"
+    counter("ampd_allocator_retries_total", "Times that a rank's allocator gave its cache back to the device and asked again, for want"
              " of memory; 0 on the CPU.", RANK),
-    _measured("ampd_memory_kept_bytes", "What a micro-batch keeps for its backward pass, at each precision that ran.",
+    measured("ampd_memory_kept_bytes", "What a micro-batch keeps for its backward pass, at each precision that ran.",
               Label("precision", tuple(Precision)), unit="bytes"),
-    _measured("ampd_memory_saved_bytes", "What a micro-batch keeps less than in float32, by what that was compared with.",
+    measured("ampd_memory_saved_bytes", "What a micro-batch keeps less than in float32, by what that was compared with.",
               _open_set("basis", *typing.get_args(Basis)), unit="bytes"),
-    _counter("ampd_checkpoints_total", "Checkpoints written and verified."),
-    _counter("ampd_checkpoint_failures_total", "Checkpoints that could not be written, by reason; the one before stands.",
+    counter("ampd_checkpoints_total", "Checkpoints written and verified."),
+    counter("ampd_checkpoint_failures_total", "Checkpoints that could not be written, by reason; the one before stands.",
              Label("reason", tuple(Trouble))),
-    _counter("ampd_checkpoints_set_aside_total", "Checkpoints found damaged, and renamed."),
-    _gauge("ampd_checkpoint_interval_windows", "checkpoint.every_windows: windows between checkpoints."),
-    _gauge("ampd_last_checkpoint_window", "Window of the newest checkpoint: a crash now goes back to here."),
-    _gauge("ampd_last_checkpoint_timestamp_seconds", "When this daemon last saw one saved; 0 for never.", unit="seconds"),
-    _gauge("ampd_last_checkpoint_size_bytes", "Size of that checkpoint on disk.", unit="bytes"),
-    _histogram("ampd_checkpoint_duration_seconds", "Time to write and verify a checkpoint.", histogram.CHECKPOINT_SECONDS,
+    counter("ampd_checkpoints_set_aside_total", "Checkpoints found damaged, and renamed."),
+    gauge("ampd_checkpoint_interval_windows", "checkpoint.every_windows: windows between checkpoints."),
+    gauge("ampd_last_checkpoint_window", "Window of the newest checkpoint: a crash now goes back to here."),
+    gauge("ampd_last_checkpoint_timestamp_seconds", "When this daemon last saw one saved; 0 for never.", unit="seconds"),
+    gauge("ampd_last_checkpoint_size_bytes", "Size of that checkpoint on disk.", unit="bytes"),
+    histogram("ampd_checkpoint_duration_seconds", "Time to write and verify a checkpoint.", bins.CHECKPOINT_SECONDS,
                "seconds"),
-    _gauge("ampd_last_checkpoint_duration_seconds", "Time to write and verify that checkpoint.", unit="seconds"),
-    _gauge("ampd_last_checkpoint_stall_seconds", "Time that the step loop waited for that checkpoint.", unit="seconds"),
-    _counter("ampd_scrapes_total", "Answers to requests for this page."),
-    _counter("ampd_telemetry_seconds_total", "Time of the daemon that telemetry took: building this page, and sending it."
+    gauge("ampd_last_checkpoint_duration_seconds", "Time to write and verify that checkpoint.", unit="seconds"),
+    gauge("ampd_last_checkpoint_stall_seconds", "Time that the step loop waited for that checkpoint.", unit="seconds"),
+    counter("ampd_scrapes_total", "Answers to requests for this page."),
+    counter("ampd_telemetry_seconds_total", "Time of the daemon that telemetry took: building this page, and sending it."
              " That of the step loop is in ampd_wall_seconds_total.", Label("work", ("build", "serve")), unit="seconds"),
-    _counter("ampd_daemon_cpu_seconds_total", "Processor time of the daemon, all its threads; the workers' is not in it.",
+    counter("ampd_daemon_cpu_seconds_total", "Processor time of the daemon, all its threads; the workers' is not in it.",
              unit="seconds"),
-    _gauge("ampd_daemon_memory_bytes", "Memory of the daemon that is resident now; the workers' is not in it.", unit="bytes"),
-    _counter("ampd_log_lines_total", "Lines that the daemon wrote to its log, by level.",
+    gauge("ampd_daemon_memory_bytes", "Memory of the daemon that is resident now; the workers' is not in it.", unit="bytes"),
+    counter("ampd_log_lines_total", "Lines that the daemon wrote to its log, by level.",
              Label("level", ("debug", "info", "warning", "error"))),
-    _counter("ampd_log_lines_left_out_total", "Lines that it did not write: an event came too often, or the stream took none.",
+    counter("ampd_log_lines_left_out_total", "Lines that it did not write: an event came too often, or the stream took none.",
              Label("reason", ("budget", "stream"))),
-    _gauge("ampd_telemetry_readings_left_out", "Readings that this page does not show, by reason.",
+    gauge("ampd_telemetry_readings_left_out", "Readings that this page does not show, by reason.",
            Label("reason", ("nonfinite", "bound"))),
 )  # fmt: skip
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ampd.telemetry.metrics import FAMILIES, Family, Kind, Label, family
+from ampd.telemetry.family import Family, Kind, Label
+from ampd.telemetry.metrics import FAMILIES, family
 
 
 def explain(name: str) -> str:

@@ -19,7 +19,8 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ampd.telemetry.metrics import FAMILIES, Kind
+from ampd.telemetry.family import Kind
+from ampd.telemetry.metrics import FAMILIES
 from grafana.generate import model
 from grafana.generate.pace import Pace
 from grafana.generate.rules import records

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ampd.cli.ampctl import cli
-from ampd.telemetry.metrics import FAMILIES, Kind
+from ampd.telemetry.family import Kind
+from ampd.telemetry.metrics import FAMILIES
 from grafana.generate import cases, rules
 from grafana.generate.alert import Alert
 from grafana.generate.check import lint_expression, names_in

@@ -20,7 +20,8 @@ from ampd.core.usage import Usage
 from ampd.core.view import JobView
 from ampd.telemetry.collector import JobCollector
 from ampd.telemetry.cost import Cost
-from ampd.telemetry.metrics import FAMILIES, Kind
+from ampd.telemetry.family import Kind
+from ampd.telemetry.metrics import FAMILIES
 from ampd.telemetry.readings import read
 from tests.telemetry import views
 from tests.telemetry.servers import needs_servers, run_tool

@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from ampd.telemetry.family import Family, Kind, Label
 from ampd.telemetry.lint import lint
-from ampd.telemetry.metrics import CAUSE, FAMILIES, Family, Kind, Label, family
+from ampd.telemetry.metrics import CAUSE, FAMILIES, family
 from ampd.telemetry.reference import explain, reference
 
 GOOD = Family("ampd_things_total", Kind.COUNTER, "Things that were counted.", (Label("cause", ("a", "b")),))
