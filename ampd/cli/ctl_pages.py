@@ -118,6 +118,8 @@ def stats(done: Done) -> str:
     ]
     if saved := done.result.get("memory_saved"):
         rows.append(("memory saved", "", f"{_bytes(saved['bytes'])} a micro-batch ({saved['basis']})"))
+    if spent := done.result.get("window_seconds"):
+        rows.append(("time of a window", "", _spent(spent)))
     return "\n".join(in_columns(rows))
 
 
@@ -232,6 +234,13 @@ def _number(value: float | None) -> str:
         case _ if value == int(value) and abs(value) < 1e15:
             return str(int(value))
     return f"{value:.4g}"
+
+
+def _spent(seconds: Mapping[str, float]) -> str:
+    """A time, and the shares that make it up, the greatest first."""
+    whole = sum(seconds.values())
+    shares = sorted(((part / whole, name) for name, part in seconds.items() if part), reverse=True)
+    return f"{_number(whole)} s" + _note(", ".join(f"{name} {share:.0%}" for share, name in shares))
 
 
 def _bytes(number: float) -> str:

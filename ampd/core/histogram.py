@@ -16,6 +16,8 @@ from typing import Self
 
 import msgspec
 
+from ampd.core.activity import Sampled
+
 WINDOW_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """From a toy on a CPU to a window of many micro-batches."""
 CHECKPOINT_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -59,7 +61,7 @@ class Histogram(msgspec.Struct, kw_only=True):
 
 
 class Distributions(msgspec.Struct, kw_only=True):
-    """What the loop counts of every window; `flops` is the work of those that were applied, by dtype.
+    """What the loop counts of every window, and of some (`sampled`); `flops` is the work of those that were applied, by dtype.
 
     Work is not in the ledger, whose counts are the same on all ranks: ranks whose shares are not alike measure it a little differently.
     """
@@ -67,6 +69,7 @@ class Distributions(msgspec.Struct, kw_only=True):
     window_seconds: Histogram = msgspec.field(default_factory=lambda: Histogram.over(WINDOW_SECONDS))
     grad_norm: Histogram = msgspec.field(default_factory=lambda: Histogram.over(GRAD_NORM))
     flops: dict[str, float] = {}
+    sampled: Sampled = msgspec.field(default_factory=Sampled)
 
     def add_work(self, flops: Mapping[str, float]) -> None:
         """Count the work of a window."""
@@ -82,10 +85,12 @@ class Distributions(msgspec.Struct, kw_only=True):
                 dtype: self.flops.get(dtype, 0.0) + other.flops.get(dtype, 0.0)
                 for dtype in (*self.flops, *(dtype for dtype in other.flops if dtype not in self.flops))
             },
+            sampled=self.sampled.plus(other.sampled),
         )
 
     def copy(self) -> Distributions:
         """A copy that shares nothing with these."""
         return Distributions(
-            window_seconds=self.window_seconds.copy(), grad_norm=self.grad_norm.copy(), flops=dict(self.flops)
-        )
+            window_seconds=self.window_seconds.copy(), grad_norm=self.grad_norm.copy(), flops=dict(self.flops),
+            sampled=self.sampled.copy(),
+        )  # fmt: skip

@@ -158,6 +158,7 @@ def stats(view: JobView) -> Result | Objection:
         "loss": {"mean": snapshot.span_loss.mean, "left_out": snapshot.span_loss.left_out},
         "memory_saved": msgspec.to_builtins(snapshot.saved),
         "kept_for_backward": msgspec.to_builtins(snapshot.kept),
+        "window_seconds": view.distributions.sampled.of_one,
     }
 
 

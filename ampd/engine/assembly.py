@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn, optim
 
+from ampd.core.activity import Sampled
 from ampd.core.config import JobConfig
 from ampd.core.ledger import Ledger
 from ampd.core.messages import Report
 from ampd.core.spec import Slot
 from ampd.engine import registry
+from ampd.engine.breakdown import Breakdown, clock_of
 from ampd.engine.execute import Execute
 from ampd.engine.inject import FaultyWorkload, Injector
 from ampd.engine.optim import build_optimizer
@@ -46,6 +48,7 @@ class Parts:
     execute: Execute
     pipeline: Proceed
     ranks: Ranks
+    breakdown: Breakdown
 
     @property
     def model(self) -> nn.Module:
@@ -98,6 +101,7 @@ def outfit(
     ledger: Ledger,
     host_rng: bool = False,
     ranks: Ranks | None = None,
+    sampled: Sampled | None = None,
 ) -> Parts:
     """The parts around a model that is on its device and an optimizer over `parameters`; touches no mode, moves nothing."""
     ranks = ranks or Alone()
@@ -116,11 +120,12 @@ def outfit(
     stages = build_stages(config, context)
     runs = FaultyWorkload(workload, injector) if config.inject.allowed else workload
     joined = ranks.join(runs, workload.model, accumulate=config.amp.enable_distributed_accumulation)
-    execute = Execute(joined, parameters, device, ranks)
+    breakdown = Breakdown(clock_of(device), sampled)
+    execute = Execute(joined, parameters, device, ranks, breakdown)
     return Parts(
         workload=workload, parameters=parameters, optimizer=optimizer, device=device,
         rewind=rewind, injector=injector, ledger=ledger, stages=stages,
-        execute=execute, pipeline=compose(stages, execute), ranks=ranks,
+        execute=execute, pipeline=compose(stages, execute), ranks=ranks, breakdown=breakdown,
     )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from ampd.core.activity import Activity
+from ampd.engine.breakdown import Breakdown
 from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.window import Attempt, MicroBatch, Outcome
 from ampd.engine.workload import HasLoss
@@ -29,6 +31,7 @@ class Execute:
     parameters: Sequence[nn.Parameter]
     device: torch.device
     ranks: Ranks = field(default_factory=Alone)
+    breakdown: Breakdown = field(default_factory=Breakdown)
 
     def __call__(self, attempt: Attempt) -> Outcome:
         """The unjudged outcome of an attempt."""
@@ -42,6 +45,8 @@ class Execute:
             return Outcome(
                 attempt=attempt, losses=torch.stack(losses) if len(losses) > 1 else losses[0].reshape(1)
             )
+        finally:
+            self.breakdown.enter(Activity.OTHER)
         # Only here, with the traceback and the tensors in its frames gone, is there memory for what is sent instead.
         count = len(attempt.window.micro_batches)
         self.ranks.stand_in(count - len(losses))
@@ -59,9 +64,12 @@ class Execute:
 
     def _run(self, attempt: Attempt, micro_batch: MicroBatch, weight: float = 1.0) -> Tensor:
         """Forward and backward of a micro-batch that counts `weight` of a micro-batch; returns its mean loss."""
+        self.breakdown.enter(Activity.DATA)
         on_device = micro_batch if self.device.type == "cpu" else micro_batch.to(self.device)
+        self.breakdown.enter(Activity.FORWARD)
         with attempt.forward_context():
             loss = self.workload.loss(on_device)
+        self.breakdown.enter(Activity.BACKWARD)
         share = loss if weight == 1.0 else loss * weight
         count = len(attempt.window.micro_batches)
         share = share if count == 1 else share / count

@@ -56,7 +56,7 @@ class Loop:
         self._milestones = Milestones(trainer)
         self._warm: JobConfig | None = None  # what kernels were built for and tuned to
         self._watch = Stopwatch()
-        self._distributions = Distributions()
+        self._distributions = Distributions(sampled=trainer.parts.breakdown.sampled)
         self._telemetry = Telemetry(
             trainer, writer.rows, report, self._watch, self._distributions, base=trainer.ledger.job.copy()
         )
@@ -69,7 +69,7 @@ class Loop:
 
         None: the run goes back to its last checkpoint, which takes a new worker.
         """
-        device = self._trainer.parts.device
+        device, breakdown = self._trainer.parts.device, self._trainer.parts.breakdown
         self._emulation.warn(self._trainer.choice)
         feed = Feed(self._trainer.parts.workload, self.window, ahead=2 if device.type == "cuda" else 0)
         try:
@@ -82,8 +82,10 @@ class Loop:
                     return finished
                 self._declare_window()
                 window = next(feed)
+                breakdown.fetched()
                 fetched = self._watch.lap("data")
                 records = self._run(window)
+                breakdown.end()
                 self.window += 1
                 trained = self._watch.lap("train")
                 self._distributions.window_seconds.add(fetched + trained)
@@ -110,6 +112,8 @@ class Loop:
         is_warm = self._warm is self._trainer.config
         self._warm = self._trainer.config
         self._declare(Phase.WINDOW if is_warm else Phase.COMPILE)
+        if is_warm:
+            self._trainer.parts.breakdown.begin()
 
     def _account(self, records: Sequence[WindowRecord]) -> None:
         for record in records:

@@ -20,6 +20,7 @@ import torch
 from msgspec.structs import replace
 from torch import Tensor
 
+from ampd.core.activity import Activity
 from ampd.core.config import JobConfig
 from ampd.core.faults import Fault
 from ampd.core.ledger import Cause, Ledger, WindowRecord
@@ -258,6 +259,7 @@ class Trainer:
     def _commit(self, outcome: Outcome, lr: float | Tensor) -> None:
         """The one place of `optimizer.step()`: applied if finite, gated by its flag on the device if pending."""
         optimizer = self.parts.optimizer
+        self.parts.breakdown.enter(Activity.OPTIMIZER)
         match outcome.verdict:
             case Verdict.FINITE:
                 self._rates.put(optimizer, lr, self.config.optim)
@@ -271,6 +273,7 @@ class Trainer:
                 )
         if self.config.amp.clear_gradients_after_step:
             clear_gradients(self.parts.parameters)
+        self.parts.breakdown.enter(Activity.OTHER)
 
     def _rate_after(self, before: Pending) -> float | Tensor:
         """The rate after a window whose verdict the host does not know: chosen on the device by its flag."""

@@ -163,7 +163,7 @@ class Pairs:
         stepped: optim.Optimizer = weakref.proxy(optimizer)
         parts = outfit(
             self.config, workload, device, self._report, optimizer=stepped,
-            parameters=Optimized(stepped), ledger=self.ledger,
+            parameters=Optimized(stepped), ledger=self.ledger, sampled=self.distributions.sampled,
         )  # fmt: skip
         trainer = Trainer(self.config, parts, capability_of(device), UNKNOWN_TOTAL, rates=OwnRates(stepped))
         emulation = Emulation(device, self._report)

@@ -102,10 +102,15 @@ class TrainingOptimizer:
         watch = self._pairs.watch
         fetched = watch.lap("data")
         self._cross(pair, window.number)
-        if not pair.is_probed:
+        breakdown = pair.trainer.parts.breakdown
+        if pair.is_probed:
+            breakdown.begin()
+        else:
             pair.trainer.probe(window)
             pair.is_probed = True
+        breakdown.fetched()
         (record,) = pair.trainer.step(window)
+        breakdown.end()
         trained = watch.lap("train")
         self._pairs.distributions.window_seconds.add(fetched + trained)
         self._boundary.live.timed(trained)

@@ -18,6 +18,7 @@ import typing
 
 from ampd.core import histogram as bins
 from ampd.core import keys, protocol
+from ampd.core.activity import Activity
 from ampd.core.kept import Basis
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
@@ -94,6 +95,11 @@ PROGRESS = (
     counter("ampd_tokens_processed_total", "Tokens in finished windows; 0 where the workload has none."),
     histogram("ampd_window_duration_seconds", "Time of a window, its data included; evaluations, checkpoints and pauses are not."
                " On CUDA with adaptive replay that of the one before it.", bins.WINDOW_SECONDS, "seconds"),
+    counter("ampd_windows_sampled_total", "Windows that were looked into, about one a second: those of ampd_sampled_window_seconds_total."),
+    counter("ampd_sampled_window_seconds_total", "Time of these windows in rank 0, by what it was spent on, replays included: data is"
+            " what was waited for, and on CUDA only what the device did; backward has the exchange of gradients in it, and other"
+            " judging, clipping, rewinding and agreement. Divide by ampd_windows_sampled_total for that of a window.",
+            Label("activity", tuple(Activity)), unit="seconds"),
     counter("ampd_model_flops_total", "Floating point operations of applied windows, replays left out, by the dtype that they ran in:"
              " matrix products, convolutions and attention, forward and backward, counted in some windows and taken per sample in the"
              " others. 0 for compiled models.", _open_set("dtype", *Precision)),

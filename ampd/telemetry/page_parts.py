@@ -81,13 +81,15 @@ def precision(view: JobView) -> str:
 
 
 def speed(view: JobView) -> str:
-    """Throughput of late, and what the time went into."""
+    """Throughput of late, and what the time went into: that of the loop, and within a window."""
     rates = view.trace.rates()
     if rates is None:
         return _headed("Throughput", "none yet", ["", ""])
     windows, samples, tokens = rates
     more = f"{samples:,.0f} samples/s" + (f", {tokens:,.0f} tokens/s" if tokens else "")
-    return _headed("Throughput", f"{windows:.3g} windows/s", [more, _activities(seconds_of(view))])
+    sampled = view.distributions.sampled
+    within = f"in a window: {_activities(sampled.seconds)}" if sampled.windows else ""
+    return _headed("Throughput", f"{windows:.3g} windows/s", [more, _activities(seconds_of(view)), within])
 
 
 def memory(view: JobView) -> str:

@@ -127,6 +127,8 @@ def _progress(view: JobView) -> Readings:
         "ampd_last_progress_timestamp_seconds": view.last_progress,
         "ampd_samples_processed_total": counts.samples,
         "ampd_tokens_processed_total": counts.tokens,
+        "ampd_windows_sampled_total": view.distributions.sampled.windows,
+        "ampd_sampled_window_seconds_total": view.distributions.sampled.seconds,
         "ampd_model_flops_total": view.distributions.flops,
         "ampd_peak_flops_per_second": _peak(view),
         "ampd_window_duration_seconds": view.distributions.window_seconds,

@@ -34,7 +34,7 @@ _SELECTOR = re.compile(r"((?:instance:)?ampd_\w+(?::\w+)?|ALERTS|up)\{([^}]*)\}"
 _FIXED_RANGE = re.compile(r"\[\d+\w+[\]:]")
 _USED = re.compile(r"\$\{?(\w+)")
 _NOT_RATED = re.compile(r"(?<!\brate\()(?<!\bincrease\()\b(ampd_\w+)\{")
-_DIVISOR = re.compile(r"/ *(?=\S)")
+_DIVISOR = re.compile(r"/ *(?:(?:on|ignoring) \([^)]*\) *(?:group_(?:left|right) \([^)]*\) *)?)?(?=\S)")
 
 
 def lint_dashboard(dashboard: dict[str, Any]) -> list[str]:

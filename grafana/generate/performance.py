@@ -72,14 +72,24 @@ def _speed() -> Section:
         series("Samples and tokens", "A second. ampd_samples_processed_total, ampd_tokens_processed_total",
                [(q.rate("ampd_samples_processed_total"), "samples {{instance}}"),
                 (f"{q.rate('ampd_tokens_processed_total')} > 0", "tokens {{instance}}")], "ops"),
+        stacked("Within a window", "What the time of one window goes to, from about one window a second that is looked into; on CUDA as the "
+                "device has it, where data is what it waited for. Replays are in it. "
+                "ampd_sampled_window_seconds_total / ampd_windows_sampled_total", [(_within(), "{{activity}} {{instance}}")], "s",
+                defaults={"min": 0}),
         heat("Window times", "How long each window took, its data included; a second band is replays, evaluation of a slow batch or "
-             "another user of the machine. ampd_window_duration_seconds", q.buckets("ampd_window_duration_seconds"), "s", width=12),
+             "another user of the machine. ampd_window_duration_seconds", q.buckets("ampd_window_duration_seconds"), "s"),
         series("Slowest windows", "What half, nine of ten and ninety-nine of a hundred windows did not exceed. "
                "ampd_window_duration_seconds",
                [(q.quantile(0.5, "ampd_window_duration_seconds"), "half {{instance}}"),
                 (q.quantile(0.9, "ampd_window_duration_seconds"), "90 % {{instance}}"),
-                (q.quantile(0.99, "ampd_window_duration_seconds"), "99 % {{instance}}")], "s", width=12),
+                (q.quantile(0.99, "ampd_window_duration_seconds"), "99 % {{instance}}")], "s"),
     ])  # fmt: skip
+
+
+def _within() -> str:
+    """Seconds of one window by activity; both rates are of the windows that were sampled."""
+    spent = q.summed(q.rate("ampd_sampled_window_seconds_total"), "activity")
+    return q.among(spent, q.summed(q.rate("ampd_windows_sampled_total")))
 
 
 def _work() -> Section:

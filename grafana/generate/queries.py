@@ -65,6 +65,11 @@ def share(part: str, of: str) -> str:
     return f"{part} / ({of} > 0)"
 
 
+def among(parts: str, of: str) -> str:
+    """Parts of a whole by one more label, the whole one series for each job."""
+    return f"{parts} / on (job, instance) group_left () ({of} > 0)"
+
+
 def per_window(metric: str) -> str:
     """A counter of windows, as a share of the windows that were finished meanwhile."""
     return share(summed(rate(metric)), summed(rate("ampd_windows_total")))

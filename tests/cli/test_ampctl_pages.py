@@ -175,6 +175,16 @@ def test_the_ledger_of_job_and_span_side_by_side() -> None:
     assert lines[5].endswith("1024 / 2048 / 4096") and lines[6].endswith("1.5 (2 not finite, left out)")
 
 
+def test_the_time_of_a_window_is_taken_apart() -> None:
+    """The greatest share first; what takes none is left out, and all of it before a window was sampled."""
+    spent = {"data": 0.0, "forward": 0.03, "backward": 0.06, "optimizer": 0.01}
+
+    line = ctl_pages.stats(answer(job={}, span={}, window_seconds=spent)).splitlines()[-1]
+
+    assert line.split(maxsplit=4)[4] == "0.1 s (backward 60%, forward 30%, optimizer 10%)"
+    assert "time of a window" not in ctl_pages.stats(answer(job={}, span={}, window_seconds={}))
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"),
     [(0.4, "0 s"), (59.9, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (90000, "25 h 00 min")],

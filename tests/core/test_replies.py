@@ -89,6 +89,7 @@ def test_statistics_say_what_was_left_out() -> None:
     assert result["job"]["fallback_ratio"] == 0.25
     assert result["scale"] == {"min": 2.0, "mean": 3.0, "max": 4.0}
     assert result["loss"] == {"mean": None, "left_out": 3}
+    assert result["window_seconds"] == {}
 
 
 def test_the_best_loss_is_the_least_finite_one() -> None:

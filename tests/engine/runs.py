@@ -32,7 +32,7 @@ class Run:
             config=config, directory=str(directory), schedule=tuple(schedule), pending=tuple(pending)
         )
         self.workload: Any = workload or toy.Toy()
-        parts = equip(config, self.workload, toy.CPU, self._take, ranks=ranks_of(self.orders))
+        self.parts = parts = equip(config, self.workload, toy.CPU, self._take, ranks=ranks_of(self.orders))
         self.loop: Loop
         self.writer: Files
         self.phases: list[Phase] = []

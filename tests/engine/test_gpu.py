@@ -16,7 +16,9 @@ from msgspec.structs import replace
 from torch import nn, optim
 
 from ampd.core import messages as m
+from ampd.core.activity import Activity
 from ampd.engine.assembly import equip
+from ampd.engine.breakdown import Breakdown, clock_of
 from ampd.engine.device import capability_of
 from ampd.engine.optim import can_be_gated, gated_step
 from ampd.engine.rewind import Rewind
@@ -215,3 +217,16 @@ def test_the_work_of_a_rank_is_that_of_its_device() -> None:
     torch.cuda.synchronize()
 
     assert work.seconds > 0
+
+
+def test_the_time_within_a_window_is_the_devices() -> None:
+    """Between events on the stream, added up when the next window begins after they have passed."""
+    breakdown, x = Breakdown(clock_of(CUDA), every_seconds=0.0), torch.randn(2048, 2048, device=CUDA)
+    breakdown.begin()
+    breakdown.enter(Activity.FORWARD)
+    torch.mm(x, x)
+    breakdown.end()
+    torch.cuda.synchronize()
+    breakdown.begin()
+
+    assert breakdown.sampled.seconds["forward"] > 0

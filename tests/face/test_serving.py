@@ -144,6 +144,22 @@ def test_metrics_are_those_of_the_loop(program: Program) -> None:
     assert 0 < float(line.split()[-1]) <= steps
 
 
+def test_the_time_within_a_step_is_told_too(program: Program) -> None:
+    """The loop brings its data itself; the passes and the optimizer are the engine's."""
+    until(lambda: program.step() and "\nampd_windows_sampled_total 0" not in program.metrics())
+
+    spent = {
+        line.split()[0]: float(line.split()[-1])
+        for line in program.metrics().splitlines()
+        if line.startswith("ampd_sampled_window_seconds_total{")
+    }
+
+    assert sorted(name for name, seconds in spent.items() if seconds > 0) == [
+        f'ampd_sampled_window_seconds_total{{activity="{a}"}}'
+        for a in ("backward", "data", "forward", "optimizer", "other")
+    ]
+
+
 def test_status_get_stats_and_reset(program: Program) -> None:
     """What an operator looks at, and clears."""
     until(lambda: "running" in program.ampctl("status").stdout)

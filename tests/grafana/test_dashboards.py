@@ -117,6 +117,7 @@ BREAKAGES: list[tuple[Callable[[Dashboard], object], str]] = [
     (lambda d: ask(d, "sum(ampd_windows_total{})"), "ampd_windows_total only grows"),
     (lambda d: ask(d, "ampd_loss{} / ampd_window{}"), "divides by what may be 0"),
     (lambda d: ask(d, "ampd_loss{} / (ampd_window{})"), "divides by what may be 0"),
+    (lambda d: ask(d, "ampd_loss{} / on (job) group_left () (ampd_window{})"), "divides by what may be 0"),
     (_drop_variable, "no variable $datasource"),
     (_overlap, "overlaps"),
     (lambda d: panel(d)["gridPos"].update(x=20), "beyond the grid"),

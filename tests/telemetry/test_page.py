@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from ampd.core.activity import Activity, Sampled
+from ampd.core.histogram import Distributions
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Finished
@@ -70,6 +72,18 @@ def test_every_cause_has_its_place_from_the_start() -> None:
     before, after = (fragments(view, NOW)["windows"].count("<tr>") for view in (views.starting(), eventful()))
 
     assert before == after == 1 + len(Cause)
+
+
+def test_the_time_within_a_window_is_on_the_page() -> None:
+    """Beside that of the loop, once a window was looked into."""
+    sampled = Sampled()
+    sampled.add({Activity.FORWARD: 0.25, Activity.BACKWARD: 0.75})
+    view = eventful()
+    before = said(view, "speed")
+    view.past_distributions = Distributions(sampled=sampled)
+
+    assert "in a window" not in before
+    assert said(view, "speed") == f"{before} in a window: backward 75%, forward 25%"
 
 
 def test_before_the_worker_speaks_nothing_is_made_up() -> None:
