@@ -62,6 +62,7 @@ class Shards(Group):
             tuple[DTensor, nn.Parameter]
         ] = []  # a weight of the model, and what this rank has of it
         self._portions: Tensor  # (ranks, 1): how much of all weights each rank has
+        self._is_holding = False
 
     def place(self, workload: Workload, device: torch.device) -> Sequence[nn.Parameter]:
         """This rank's rows, on the device; raises WorkloadError for a weight that cannot be divided."""
@@ -152,9 +153,12 @@ class Shards(Group):
 
     @contextmanager
     def _holding_back(self) -> Iterator[None]:
+        """Scopes nest, since parts of a micro-batch wait within micro-batches that wait: the outermost lets go."""
+        was_holding, self._is_holding = self._is_holding, True
         self._root.set_requires_gradient_sync(False)
         yield
-        self._root.set_requires_gradient_sync(True)
+        self._is_holding = was_holding
+        self._root.set_requires_gradient_sync(not was_holding)
 
     def _weights_of(self, optimizer: optim.Optimizer) -> list[DTensor]:
         """The weight of each parameter of the optimizer, by number."""

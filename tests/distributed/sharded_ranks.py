@@ -158,10 +158,11 @@ class Collectives(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
         return func(*args, **(kwargs or {}))
 
 
-def collectives(group: Ranks) -> dict[str, int]:
-    """How often each kind of collective ran in a calm window of two micro-batches, with four sharded parts."""
+def collectives(group: Ranks, parts: int = 1) -> dict[str, int]:
+    """How often each kind of collective ran in a calm window of two micro-batches, each run in so many parts."""
     scenario = Scenario(micro_batches=2, sections={"amp": {"dtype": "float32"}})
     subject = trainer_of(scenario, group)
+    subject.divide(parts)
     train(subject, scenario, group, range(1))
     with Collectives() as seen:
         train(subject, scenario, group, range(1, 2))
@@ -245,6 +246,7 @@ def tell(seed: int, directory: Path) -> None:
             name: play(dict(chosen)[name], Group(toy.orders())) for name in ("plain", "always")
         }
         told["collectives"] = collectives(Shards(toy.orders()))
+        told["collectives, divided"] = collectives(Shards(toy.orders()), parts=2)
         told["divided"] = divided(Shards(toy.orders()))
         told["struck"] = {fault: struck(fault) for fault in get_args(Fault) if fault in ("oom", "constant")}
         told["resumed"] = resumed(directory / "by-two")

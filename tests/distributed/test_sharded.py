@@ -155,6 +155,14 @@ def test_a_window_takes_one_collective_beside_those_of_torch(told: list[dict[str
     }  # fmt: skip
 
 
+def test_parts_of_micro_batches_that_wait_wait_with_them(told: list[dict[str, Any]]) -> None:
+    """Two micro-batches in two parts each are four passes; their gradients are scattered once all the same."""
+    for rank in told:
+        divided = rank["collectives, divided"]
+        assert divided["_allgather_base_.default"] == 2 * rank["collectives"]["_allgather_base_.default"]
+        assert divided["_reduce_scatter_base_.default"] == 3
+
+
 def test_a_resumed_run_ends_bit_identical(told: list[dict[str, Any]]) -> None:
     """Half of the windows before a checkpoint and half after it give the weights of a run that never stopped."""
     assert told[0]["resumed"] == both(told, "plain")[0]["weights"]
