@@ -50,8 +50,7 @@ def plan(config: JobConfig) -> Plan:
     stages = _stages(config)
     workload = registry.workload_spec(config.workload.name)
     options = registry.options_of(workload, config.workload.options, "workload.options")
-    if workload.check:
-        registry.load(workload.check)(options)
+    registry.check(workload, options)
     runtime = endpoints.runtime_directory(config.job.name)
     for name in (endpoints.CONTROL, endpoints.EVENTS, endpoints.LINK):
         endpoints.socket_path(runtime, name)

@@ -17,21 +17,36 @@ from ampd.core.config import JobConfig
 from ampd.core.keys import Key
 from ampd.errors import ConfigError
 
+_LACKING = re.compile("Object missing required field `(.*?)`")
+
+
+def of_options(
+    error: msgspec.ValidationError, given: Mapping[str, Any], options: type[msgspec.Struct], where: str
+) -> ConfigError:
+    """The same for a plugin's own options, which are the table `where` of the job file."""
+    reason, path = _parted(error)
+    name = path.partition(".")[0]
+    hint = typing.get_type_hints(options, include_extras=True).get(name)
+    doc = next((meta.description for meta in getattr(hint, "__metadata__", ()) if meta.description), "")
+    known = f"known: {', '.join(options.__struct_fields__)}"
+    if (lacking := _LACKING.match(reason)) is not None:
+        field = f"{where}.{path}.{lacking.group(1)}".replace("..", ".")
+        return ConfigError(f"{field} is missing", field=field, hint=doc or known)
+    field = f"{where}.{path}".rstrip(".")
+    said = f"{field} = {_at(path, given)!r}: expected {_plain(reason)}"
+    return ConfigError(said, field=field, hint=doc or known)
+
 
 def of_document(error: msgspec.ValidationError, document: Mapping[str, Any], where: str) -> ConfigError:
     """Turn msgspec's "Expected ... - at `$.amp.dtype`" into our form, with what was given."""
-    found = re.search(r"at `\$\.?([^`]*)`", str(error))
-    path = re.sub(r"\[.*", "", found.group(1)) if found else ""
-    lacking = re.match("Object missing required field `(.*?)`", str(error))
-    if lacking is not None:
+    reason, path = _parted(error)
+    if (lacking := _LACKING.match(reason)) is not None:
         return _of_absence(f"{path}.{lacking.group(1)}".lstrip("."), where)
-    given: Any = document
-    for part in path.split("."):
-        given = given.get(part) if isinstance(given, Mapping) else None
+    given = _at(path, document)
     if path not in keys.table():
         what = f"{where}: {path} = {given!r}: expected a table"
         return ConfigError(what, field=path, hint=f"write [{path}], and its keys below it")
-    return of_value(keys.table()[path], given, str(error), where)
+    return of_value(keys.table()[path], given, reason, where)
 
 
 def of_value(key: Key, given: Any, reason: str, where: str) -> ConfigError:
@@ -53,7 +68,24 @@ def _expected(key: Key, reason: str) -> str:
         return f"{at_least}one of {', '.join(words)}"
     if key.form and ("matching regex" in reason or "enum value" in reason):
         return key.form
-    return re.sub(r" - at `.*", "", reason).removeprefix("Expected ").replace(" | null`", "`")
+    return _plain(reason)
+
+
+def _parted(error: msgspec.ValidationError) -> tuple[str, str]:
+    """What msgspec says is wrong, and the path to it: "" for the whole, without the places in lists."""
+    reason, _, place = str(error).partition(" - at `$")
+    return reason, re.sub(r"\[.*", "", place.strip("`.")).strip(".")
+
+
+def _at(path: str, document: Mapping[str, Any]) -> Any:
+    given: Any = document
+    for part in path.split("."):
+        given = given.get(part) if isinstance(given, Mapping) else None
+    return given
+
+
+def _plain(reason: str) -> str:
+    return reason.removeprefix("Expected ").replace(" | null`", "`")
 
 
 def _of_absence(path: str, where: str) -> ConfigError:

@@ -23,11 +23,11 @@ from ampd.engine.breakdown import Breakdown, clock_of
 from ampd.engine.execute import Execute
 from ampd.engine.inject import FaultyWorkload, Injector
 from ampd.engine.optim import build_optimizer
-from ampd.engine.pipeline import Proceed, Stage, compose
+from ampd.engine.pipeline import Proceed, Stage, compose, required_stage
 from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.rewind import Rewind
 from ampd.engine.stages.context import StageContext
-from ampd.engine.workload import Workload, WorkloadContext
+from ampd.engine.workload import Workload, WorkloadContext, required
 from ampd.errors import ConfigError
 
 _RANK_STRIDE = 1_000_003  # a prime: seeds of neighbouring jobs and ranks do not meet
@@ -63,7 +63,9 @@ def assemble(
     spec = registry.workload_spec(config.workload.name)
     options = registry.options_of(spec, config.workload.options, "workload.options")
     _seed(config.job.seed)
-    workload: Workload = registry.load(spec.build)(options, WorkloadContext(config=config, device=device))
+    workload = required(
+        registry.build(spec, options, WorkloadContext(config=config, device=device)), spec.build
+    )
     ranks = ranks or Alone()
     if ranks.rank:
         _seed(config.job.seed + _RANK_STRIDE * ranks.rank)
@@ -135,7 +137,7 @@ def build_stages(config: JobConfig, context: StageContext) -> list[tuple[str, Sl
     for name in config.pipeline.stages:
         spec = registry.stage_spec(name)
         options = registry.options_of(spec, config.pipeline.options.get(name, {}), f"pipeline.options.{name}")
-        stages.append((name, spec.slot, registry.load(spec.build)(options, context)))
+        stages.append((name, spec.slot, required_stage(registry.build(spec, options, context), name)))
     return stages
 
 

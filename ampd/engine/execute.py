@@ -21,6 +21,7 @@ from ampd.engine.breakdown import Breakdown
 from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.window import Attempt, MicroBatch, Outcome
 from ampd.engine.workload import HasLoss
+from ampd.errors import WorkloadError
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Execute:
         on_device = micro_batch if self.device.type == "cpu" else micro_batch.to(self.device)
         self.breakdown.enter(Activity.FORWARD)
         with attempt.forward_context():
-            loss = self.workload.loss(on_device)
+            loss = _scalar(self.workload.loss(on_device))
         self.breakdown.enter(Activity.BACKWARD)
         share = loss if weight == 1.0 else loss * weight
         count = len(attempt.window.micro_batches)
@@ -100,3 +101,11 @@ def clear_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Drop all gradients, so that the next backward allocates instead of adding."""
     for parameter in parameters:
         parameter.grad = None
+
+
+def _scalar(loss: Tensor) -> Tensor:
+    """A loss as a workload gave it; raises WorkloadError where it is none, since backward would say so in words of torch."""
+    if isinstance(loss, Tensor) and not loss.ndim:
+        return loss
+    given = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+    raise WorkloadError(f"the workload's loss() returned {given}, expected a scalar tensor, the mean loss")

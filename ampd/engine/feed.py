@@ -79,7 +79,17 @@ def _epoch(workload: Workload, epoch: int, start: int) -> Iterator[tuple[MicroBa
                 f"epoch {epoch} ended after {position} windows, windows_per_epoch says {workload.windows_per_epoch}; "
                 "the workload's windows() must yield that many, each with at least one micro-batch"
             )
+        if not isinstance(micro_batches, tuple) or not all(isinstance(m, MicroBatch) for m in micro_batches):
+            raise WorkloadError(
+                f"window {position} of epoch {epoch} is of type {_type_of(micro_batches)}; the workload's windows() must yield "
+                "tuples of MicroBatch"
+            )
         yield micro_batches
+
+
+def _type_of(yielded: object) -> str:
+    inner = sorted({type(part).__name__ for part in yielded}) if isinstance(yielded, tuple) else []
+    return f"{type(yielded).__name__}{inner or ''}"
 
 
 def _pinned(micro_batch: MicroBatch) -> MicroBatch:

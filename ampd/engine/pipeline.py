@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 from ampd.core.config import JobConfig
 from ampd.core.spec import Slot
 from ampd.engine.window import Attempt, Outcome
-from ampd.errors import PipelineError
+from ampd.errors import PipelineError, PluginError
 
 Proceed = Callable[[Attempt], Outcome]
 
@@ -87,14 +87,30 @@ def compose(stages: Sequence[tuple[str, Slot, Stage]], execute: Proceed) -> Proc
     _check_slots(stages)
     proceed = execute
     outermost_first = sorted(stages, key=lambda entry: entry[1])
-    for _name, _slot, stage in reversed(outermost_first):
-        proceed = _ring(stage, proceed)
+    for name, _slot, stage in reversed(outermost_first):
+        proceed = _ring(name, stage, proceed)
     return proceed
 
 
-def _ring(stage: Stage, proceed: Proceed) -> Proceed:
+def required_stage(made: Any, name: str) -> Stage:
+    """What the stage `name` was built as, where it can be called; raises PluginError."""
+    if not callable(made):
+        raise PluginError(
+            f"stage {name!r} was built as something of type {type(made).__name__}, which is not callable; "
+            "a stage is called with (attempt, proceed)"
+        )
+    stage: Stage = made
+    return stage
+
+
+def _ring(name: str, stage: Stage, proceed: Proceed) -> Proceed:
     def run(attempt: Attempt) -> Outcome:
-        return stage(attempt, proceed)
+        outcome = stage(attempt, proceed)
+        if isinstance(outcome, Outcome):
+            return outcome
+        raise PipelineError(
+            f"stage {name!r} returned something of type {type(outcome).__name__}, expected the Outcome that proceed(attempt) gave"
+        )
 
     return run
 

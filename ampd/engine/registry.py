@@ -2,20 +2,27 @@
 
 An entry point in `ampd.stages` or `ampd.workloads` names a spec, which loads no torch; `load` resolves the spec's own
 reference later, in the worker. Built-in stages come in through the same door.
+
+A plugin's code may fail in any way. What fails before it has built anything is an error of the plugin, told with where
+it comes from and the line of its code, and not a crash: to start the worker again would help nobody.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+import inspect
+import traceback
+from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
 import msgspec
 
+from ampd.core import mistakes
 from ampd.core.keys import did_you_mean
 from ampd.core.spec import StageSpec, WorkloadSpec
-from ampd.errors import ConfigError, PluginError
+from ampd.errors import AmpdError, ConfigError, PluginError
 
 Group = Literal["ampd.stages", "ampd.workloads"]
 _SPEC_OF: Mapping[str, type[StageSpec | WorkloadSpec]] = {
@@ -57,18 +64,40 @@ def options_of(spec: StageSpec | WorkloadSpec, given: Mapping[str, Any], where: 
     try:
         return msgspec.convert(given, spec.options)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"[{where}] {error}", field=where, hint="see the plugin's README") from None
+        raise mistakes.of_options(error, given, spec.options, where) from None
+
+
+def check(spec: WorkloadSpec, options: Any) -> None:
+    """Let a workload look at its own options, where it wants to; raises ConfigError, or PluginError where that fails."""
+    if spec.check:
+        look = load(spec.check)
+        with _blamed(f"plugin reference {spec.check!r} failed"):
+            look(options)
+
+
+def build(spec: StageSpec | WorkloadSpec, options: Any, context: object) -> Any:
+    """What a spec's `build` makes; raises PluginError where it cannot be had, or does not take options and context."""
+    make = load(spec.build)
+    if not callable(make):
+        raise PluginError(
+            f"plugin reference {spec.build!r} is of type {type(make).__name__}, expected a function of "
+            "(options, context); fix the plugin"
+        )
+    taken = inspect.signature(make)
+    try:
+        taken.bind(options, context)
+    except TypeError:
+        raise PluginError(
+            f"plugin reference {spec.build!r} takes {taken}, expected (options, context); fix the plugin"
+        ) from None
+    return make(options, context)
 
 
 def load(reference: str) -> Any:
     """The object that "package.module:attribute" names; raises PluginError where it cannot be had."""
     module, _, attribute = reference.partition(":")
-    try:
+    with _blamed(f"plugin reference {reference!r} cannot be loaded"):
         return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise PluginError(
-            f"plugin reference {reference!r} cannot be loaded: {error}; reinstall the plugin's distribution"
-        ) from error
 
 
 def _spec(group: Group, name: str) -> StageSpec | WorkloadSpec:
@@ -81,15 +110,37 @@ def _spec(group: Group, name: str) -> StageSpec | WorkloadSpec:
         )
     point = points[name]
     origin = f"{kind} {name!r} ({point.value}, from {_distribution(point)})"
-    try:
+    with _blamed(f"{origin} cannot be loaded"):
         spec = point.load()
-    except Exception as error:  # a plugin's module may fail in any way; reported with its origin
-        raise PluginError(f"{origin} cannot be loaded: {error}; reinstall or fix the plugin") from error
     if not isinstance(spec, _SPEC_OF[group]):
         raise PluginError(
-            f"{origin} is a {type(spec).__name__}, expected a {_SPEC_OF[group].__name__}; fix the plugin's entry point"
+            f"{origin} is of type {type(spec).__name__}, expected {_SPEC_OF[group].__name__}; fix the plugin's entry point"
         )
     return spec
+
+
+@contextlib.contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """Raise PluginError for whatever a plugin's code raises, save what it says of its options in our own words."""
+    try:
+        yield
+    except AmpdError:
+        raise
+    except Exception as error:
+        where = _place_of(error)
+        raise PluginError(
+            f"{what}: {type(error).__name__}: {error}{where}; reinstall or fix the plugin"
+        ) from error
+
+
+def _place_of(error: Exception) -> str:
+    """The line that raised it; nothing where only the machinery of imports was at work."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and frame.filename != __file__
+    ]
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ampd.core.config import JobConfig
 from ampd.core.order import DataOrder
 from ampd.engine.window import MicroBatch
+from ampd.errors import PluginError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,26 @@ class Workload(HasLoss, Protocol):
     def windows(self, epoch: int, start: int) -> Iterator[tuple[MicroBatch, ...]]:
         """The windows of `epoch` from position `start` on; pure: the same arguments give the same windows."""
         ...
+
+
+_NEEDED = ("model", "windows_per_epoch", "windows", "loss")
+
+
+def required(made: Any, reference: str) -> Workload:
+    """What `reference` has built, where it has all that a workload needs; raises PluginError."""
+    missing = [name for name in _NEEDED if not hasattr(made, name)]
+    if missing:
+        raise PluginError(
+            f"plugin reference {reference!r} built something of type {type(made).__name__} without {', '.join(missing)}; "
+            f"a workload has {', '.join(_NEEDED)}"
+        )
+    if not isinstance(made.windows_per_epoch, int) or made.windows_per_epoch < 1:
+        raise PluginError(
+            f"plugin reference {reference!r} built a workload with windows_per_epoch = {made.windows_per_epoch!r}; "
+            "expected a whole number of at least 1"
+        )
+    workload: Workload = made
+    return workload
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from ampd.core.precision import Precision
 from ampd.engine.execute import Execute, clear_gradients
 from ampd.engine.stages.autocast import forward_context
 from ampd.engine.window import Attempt, MicroBatch, Verdict, Window
+from ampd.errors import WorkloadError
 from tests.engine import toy
 
 
@@ -154,3 +155,13 @@ def test_clearing_drops_gradients() -> None:
     clear_gradients([parameter])
 
     assert parameter.grad is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "given"),
+    [(lambda y: y.flatten(), r"a tensor of shape \(2,\)"), (lambda y: y.mean().item(), "float"), (lambda _y: None, "NoneType")],
+)  # fmt: skip
+def test_a_loss_that_is_no_scalar_is_refused(loss: Callable[[Tensor], Any], given: str) -> None:
+    """In words of a workload's author, where backward would speak of grad_fn and implicit gradients."""
+    with pytest.raises(WorkloadError, match=rf"loss\(\) returned {given}, expected a scalar tensor"):
+        Linear(loss).run([[1.0, 0.0], [0.0, 1.0]])

@@ -134,3 +134,24 @@ def test_moving_a_micro_batch_keeps_its_counts() -> None:
     assert (moved.samples, moved.tokens) == (micro_batch.samples, micro_batch.tokens)
     assert {t.device.type for t in moved.tensors.values()} == {"meta"}
     assert {t.device.type for t in micro_batch.tensors.values()} == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    ("yielded", "given"),
+    [
+        (MicroBatch(tensors={}, samples=1), "MicroBatch"),
+        ("text", "str"),
+        ((torch.ones(1), torch.ones(1)), r"tuple\['Tensor'\]"),
+    ],
+)
+def test_what_is_no_window_is_named(yielded: object, given: str) -> None:
+    """The first mistake of a new workload, and its author reads what to yield instead."""
+
+    class Wrong(Source):
+        def windows(self, epoch: int, start: int) -> Iterator[tuple[MicroBatch, ...]]:
+            yield yielded  # type: ignore[misc]  # wrong on purpose
+
+    with pytest.raises(
+        WorkloadError, match=f"window 0 of epoch 0 is of type {given}; .* tuples of MicroBatch"
+    ):
+        next(Feed(Wrong(), 0))

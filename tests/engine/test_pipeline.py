@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from ampd.core.ledger import Ledger
 from ampd.core.spec import Slot
 from ampd.engine.execute import Execute
-from ampd.engine.pipeline import Configurable, Proceed, Resettable, Stage, Stateful, compose
+from ampd.engine.pipeline import Configurable, Proceed, Resettable, Stage, Stateful, compose, required_stage
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Attempt, Outcome
-from ampd.errors import PipelineError
+from ampd.errors import PipelineError, PluginError
 from tests.engine import toy
 from tests.engine.rings import BAD_LOSS, FINITE, WHOLE_RUNS, Script, attempt_at, stage_of
 
@@ -47,6 +47,7 @@ def entries(names: Sequence[str], trace: list[str]) -> list[Entry]:
 
 
 SLOTS = [slot.name for slot in Slot]
+WITHOUT_SHAPE: list[Entry] = [(slot.name, slot, through) for slot in Slot if slot is not Slot.SHAPE]
 
 
 @pytest.mark.parametrize("order", list(permutations(SLOTS)), ids="-".join)
@@ -173,3 +174,23 @@ def test_capabilities_are_found_by_shape() -> None:
         isinstance(stage_of(subject, n), Configurable) for n in ("stats", "clip", "fallback", "autocast")
     )
     assert not isinstance(through, Configurable | Stateful | Resettable)
+
+
+def test_a_stage_that_returns_no_outcome_is_named() -> None:
+    """It has forgotten to return what came back, or returns what it was given."""
+    pipeline = compose(
+        [*WITHOUT_SHAPE, ("lost", Slot.SHAPE, lambda attempt, _proceed: attempt)], Script(FINITE)
+    )
+
+    with pytest.raises(
+        PipelineError, match="stage 'lost' returned something of type Attempt, expected the Outcome"
+    ):
+        pipeline(attempt_at("float32"))
+
+
+def test_what_cannot_be_called_is_no_stage() -> None:
+    """A `build` that returns nothing is found before the first window."""
+    with pytest.raises(PluginError, match="stage 'mine' was built as something of type NoneType"):
+        required_stage(None, "mine")
+
+    assert required_stage(through, "mine") is through

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import EntryPoint
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -21,7 +22,14 @@ BUILT_IN = {
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of a plugin."""
 
-    width: int = 4
+    width: Annotated[int, msgspec.Meta(description="How wide it is.", le=64)] = 4
+
+
+class Needy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of which one has no default."""
+
+    path: str
+    deep: Options = Options()
 
 
 SPEC = WorkloadSpec(build="nowhere:build", summary="for tests", options=Options)
@@ -91,10 +99,10 @@ def test_only_what_is_named_is_loaded(offered: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("reference", "problem"),
     [
-        ("no.such.module:SPEC", "cannot be loaded: No module named 'no'"),
-        (f"{__name__}:MISSING", "cannot be loaded: module .* has no attribute 'MISSING'"),
-        (f"{__name__}:NOT_A_SPEC", "is a object, expected a WorkloadSpec"),
-        ("ampd.engine.stages.specs:CLIP", "is a StageSpec, expected a WorkloadSpec"),
+        ("no.such.module:SPEC", "cannot be loaded: ModuleNotFoundError: No module named 'no';"),
+        (f"{__name__}:MISSING", "cannot be loaded: AttributeError: module .* has no attribute 'MISSING'"),
+        (f"{__name__}:NOT_A_SPEC", "is of type object, expected WorkloadSpec"),
+        ("ampd.engine.stages.specs:CLIP", "is of type StageSpec, expected WorkloadSpec"),
     ],
 )
 def test_a_broken_plugin_is_named_with_its_reference(
@@ -125,8 +133,8 @@ def test_options_are_checked_and_typed() -> None:
         ),
         (
             {"width": "wide"},
-            r"\[workload.options\] Expected `int`, got `str` - at `\$.width`",
-            "workload.options",
+            r"workload.options.width = 'wide': expected `int`, got `str`",
+            "workload.options.width",
         ),
     ],
 )
@@ -154,3 +162,87 @@ def test_a_reference_that_leads_nowhere_is_the_plugins_fault(reference: str) -> 
     """It says which reference, and to reinstall."""
     with pytest.raises(PluginError, match=f"plugin reference '{reference}' cannot be loaded"):
         registry.load(reference)
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "message", "hint"),
+    [
+        (Options, {"width": 65}, "width = 65: expected `int` <= 64", "How wide it is."),
+        (Needy, {}, "path is missing", "known: path, deep"),
+        (Needy, {"path": 3}, "path = 3: expected `str`, got `int`", "known: path, deep"),
+        (
+            Needy,
+            {"path": "x", "deep": {"width": 0.5}},
+            "deep.width = 0.5: expected `int`",
+            "known: path, deep",
+        ),
+    ],
+)
+def test_a_bad_option_says_what_it_is(
+    options: type[msgspec.Struct], given: dict[str, Any], message: str, hint: str
+) -> None:
+    """Its place, what was given and expected, and what its author wrote about it, else what there is."""
+    spec = WorkloadSpec(build="a:b", summary="s", options=options)
+
+    with pytest.raises(ConfigError, match=f"^workload.options.{message}") as refusal:
+        registry.options_of(spec, given, "workload.options")
+
+    assert refusal.value.hint == hint
+
+
+def _complaining(_options: Options) -> None:
+    raise ConfigError("the text is too short", field="workload.options.text")
+
+
+def _broken(_options: Options) -> None:
+    raise ZeroDivisionError("by nobody")
+
+
+def test_a_check_that_breaks_is_the_plugins_fault() -> None:
+    """`ampd check` shows what and where, and no traceback."""
+    spec = WorkloadSpec(build="a:b", summary="s", check=f"{__name__}:_broken")
+
+    with pytest.raises(
+        PluginError, match=rf"_broken' failed: ZeroDivisionError: by nobody \({__file__}:\d+\)"
+    ):
+        registry.check(spec, Options())
+
+
+def test_what_a_check_complains_of_is_the_operators_to_mend() -> None:
+    """It comes through as it was said."""
+    spec = WorkloadSpec(build="a:b", summary="s", check=f"{__name__}:_complaining")
+
+    with pytest.raises(ConfigError, match=r"^the text is too short$"):
+        registry.check(spec, Options())
+
+
+def test_a_module_that_breaks_when_it_is_loaded_is_the_plugins_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises: to start the worker again would raise it again."""
+    (tmp_path / "breaks_at_line_two.py").write_text("x = 1\nx / 0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(
+        PluginError, match=r"ZeroDivisionError: division by zero \(.*breaks_at_line_two.py:2\)"
+    ):
+        registry.load("breaks_at_line_two:build")
+
+
+def _of_one(_options: Options) -> None:
+    """A `build` that lacks its second parameter."""
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("_of_one", r"takes \(_options: .*, expected \(options, context\)"),
+        ("SPEC", "is of type WorkloadSpec, expected a function"),
+    ],
+)
+def test_a_build_of_another_form_is_refused(name: str, problem: str) -> None:
+    """Before it is called, and with the parameters that it has."""
+    spec = WorkloadSpec(build=f"{__name__}:{name}", summary="s")
+
+    with pytest.raises(PluginError, match=problem):
+        registry.build(spec, Options(), object())
