@@ -1,4 +1,5 @@
-"""Between supervisor and worker, msgpack on the wire: orders down (`core.orders`), reports up. One tagged union each.
+"""Between supervisor and worker, msgpack on the wire: orders down (`core.orders`), reports up (with `core.snapshot`).
+One tagged union each.
 
 Read as a namespace: `from ampd.core import messages as m`, then `m.Stop` is an order and `m.Saved` a report.
 """
@@ -7,15 +8,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-import msgspec
-
 from ampd.core.change import Difference
 from ampd.core.config import JobConfig
 from ampd.core.faults import Fault
 from ampd.core.group import Leader
-from ampd.core.histogram import Distributions
-from ampd.core.kept import Kept, MemorySaved
-from ampd.core.ledger import Cause, Counts, Span
+from ampd.core.ledger import Cause
 from ampd.core.orders import (
     Act,
     Action,
@@ -38,9 +35,8 @@ from ampd.core.orders import (
     Stop,
 )  # fmt: skip
 from ampd.core.precision import Capability, Choice, Precision
-from ampd.core.trial import OnTrial
+from ampd.core.snapshot import Snapshot
 from ampd.core.trouble import Trouble
-from ampd.core.usage import Usage
 
 __all__ = [
     "Act", "Action", "Applied", "AppliedAction", "Asked", "Avoid", "Cancel", "Checkpoint", "Configure", "Confirm", "Diverged", "Divide", "Evaluated", "Fault", "FellBack", "Finished",
@@ -253,44 +249,6 @@ class Finished(Message, frozen=True, kw_only=True, tag="finished"):
     hint: str = ""
     exit_code: int = 0
     request_id: str = ""
-
-
-class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
-    """Cumulative figures, several times a second; losing one loses nothing.
-
-    `counts` and `usage` are since this worker started, `job` since the job began, `span` since the last reset. Seconds are
-    by activity: train data evaluate checkpoint paused telemetry. Memory is in bytes, by kind, at most `memory_limit`; `kept` is
-    what windows keep for backward, by precision, and `saved` what the present one saves against float32. `skipped_in_a_row`
-    are the windows since the last one that was applied. `worked` are seconds in which this rank waited for no other.
-    """
-
-    rank: int
-    window: int
-    total_windows: int
-    epoch: int
-    revision: int
-    precision: Precision
-    counts: Counts
-    job: Counts
-    span: Counts
-    span_scale: Span
-    span_loss: Span
-    loss: float | None
-    grad_norm: float | None
-    lr: float
-    scale: float | None
-    seconds: dict[str, float]
-    memory: dict[str, float]
-    memory_limit: float = 0.0
-    usage: Usage = Usage()
-    figures: dict[str, float] = {}
-    zeros: float | None = None
-    kept: dict[str, Kept] = {}
-    saved: MemorySaved | None = None
-    distributions: Distributions = msgspec.field(default_factory=Distributions)
-    skipped_in_a_row: int = 0
-    trial: OnTrial | None = None
-    worked: float = 0.0
 
 
 Report = (
