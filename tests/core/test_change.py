@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ampd.core import edits, keys
 from ampd.core.change import (
-    MOST,
     PRESETS,
     Difference,
     change,
@@ -25,6 +24,7 @@ from ampd.core.change import (
 from ampd.core.history import History
 from ampd.core.objections import Objection
 from ampd.core.protocol import Code, Set
+from ampd.core.rules import MOST
 from ampd.errors import ConfigError
 from tests.core.jobs import LEAST, job
 
