@@ -10,9 +10,11 @@ from __future__ import annotations
 import tomllib
 import typing
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import msgspec
+from msgspec.structs import astuple, replace
 
 from ampd.core import keys, mistakes, rules
 from ampd.core.config import JobConfig
@@ -80,8 +82,12 @@ def parse(assignments: Mapping[str, str], *, where: str = "") -> dict[str, Any]:
 
 
 def change(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
-    """The next configuration: `config` with every change made, or ConfigError and nothing made."""
-    document = msgspec.to_builtins(config)
+    """The next configuration: `config` with every change made, or ConfigError and nothing made.
+
+    A section in which nothing changes stays the same object, and is not looked into: this is done between two windows.
+    """
+    document: dict[str, Any] = {}
+    paths = []
     for name, value in changes.items():
         key = keys.resolve(name)
         if not key.live:
@@ -90,8 +96,14 @@ def change(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
                 field=key.path,
                 hint="change it in the job file, then stop and start the job",
             )
+        section, _dot, _rest = key.path.partition(".")
+        if section not in document:
+            document[section] = msgspec.to_builtins(getattr(config, section))
         _put(document, key.path, value)
-    return build(document, where="change")
+        paths.append(key.path)
+    changed = _with_sections(config, document)
+    rules.check_change(changed, paths, document.keys())
+    return changed
 
 
 def override(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
@@ -103,8 +115,10 @@ def override(config: JobConfig, changes: Mapping[str, Any]) -> JobConfig:
 
 
 def differences(old: JobConfig, new: JobConfig) -> tuple[Difference, ...]:
-    """The keys in which two configurations differ."""
-    pairs = zip(keys.table(), keys.values(old), keys.values(new), strict=True)
+    """The keys in which two configurations differ; a section that both share is not looked into."""
+    sections = zip(keys.sections().values(), astuple(old), astuple(new), strict=True)
+    paths = chain.from_iterable(paths for paths, a, b in sections if a is not b)
+    pairs = ((path, keys.value_of(old, path), keys.value_of(new, path)) for path in paths)
     return tuple(Difference(key=path, old=a, new=b) for path, a, b in pairs if a != b)
 
 
@@ -127,6 +141,20 @@ def show(value: Any) -> str:
         case tuple() | list():
             return "[" + ", ".join(show(v) for v in value) + "]"
     return str(value)
+
+
+def _with_sections(config: JobConfig, document: Mapping[str, Any]) -> JobConfig:
+    """`config` with some sections made anew of plain tables; one that comes out equal is kept."""
+    sections = {}
+    for name, table in document.items():
+        old = getattr(config, name)
+        try:
+            new = msgspec.convert(table, type(old))
+        except msgspec.ValidationError as error:
+            raise mistakes.of_document(error, document, "change", section=name) from None
+        sections[name] = old if new == old else new
+    changed: JobConfig = replace(config, **sections)
+    return changed
 
 
 def _parse_value(key: Key, text: str, where: str) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import operator
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -78,15 +79,16 @@ def value_of(config: JobConfig, path: str) -> Any:
     return _getter(path)(config)
 
 
-def values(config: JobConfig) -> tuple[Any, ...]:
-    """What `config` holds at every key, in the order of `table`: a change looks at all of them, at a boundary."""
-    found: tuple[Any, ...] = _getter(*table())(config)
-    return found
+@functools.cache
+def sections() -> dict[str, tuple[str, ...]]:
+    """The paths of each section's keys, in the order of `table` and of the sections in a configuration."""
+    grouped = itertools.groupby(table(), key=lambda path: path.partition(".")[0])
+    return {section: tuple(paths) for section, paths in grouped}
 
 
 @functools.cache
-def _getter(*paths: str) -> Callable[[JobConfig], Any]:
-    return operator.attrgetter(*paths)
+def _getter(path: str) -> Callable[[JobConfig], Any]:
+    return operator.attrgetter(path)
 
 
 def _walk(section: type[Section], prefix: str) -> Iterator[Key]:

@@ -37,9 +37,12 @@ def of_options(
     return ConfigError(said, field=field, hint=doc or known)
 
 
-def of_document(error: msgspec.ValidationError, document: Mapping[str, Any], where: str) -> ConfigError:
-    """Turn msgspec's "Expected ... - at `$.amp.dtype`" into our form, with what was given."""
+def of_document(
+    error: msgspec.ValidationError, document: Mapping[str, Any], where: str, *, section: str = ""
+) -> ConfigError:
+    """Turn msgspec's "Expected ... - at `$.amp.dtype`" into our form, with what was given; `section` is what `$` was."""
     reason, path = _parted(error)
+    path = f"{section}.{path}".strip(".")
     if (lacking := _LACKING.match(reason)) is not None:
         return _of_absence(f"{path}.{lacking.group(1)}".lstrip("."), where)
     given = _at(path, document)

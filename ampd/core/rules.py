@@ -7,12 +7,13 @@ what to do.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, KeysView, Mapping
 from typing import Any
 
 from ampd.core import group, keys
 from ampd.core.amp import AMPConfig
-from ampd.core.config import JobConfig
+from ampd.core.config import BatchSection, JobConfig, JobSection
+from ampd.core.group import DistributedSection
 from ampd.errors import ConfigError
 
 MOST = 2**53
@@ -20,17 +21,26 @@ MOST = 2**53
 
 
 def check(config: JobConfig) -> None:
-    """The rules that span keys; raises ConfigError at the first that does not hold."""
-    if (config.job.windows is None) == (config.job.epochs is None):
+    """Check a whole configuration; raises ConfigError at the first rule that does not hold."""
+    check_change(config, keys.table(), keys.sections().keys())
+
+
+def check_change(config: JobConfig, paths: Iterable[str], sections: KeysView[str]) -> None:
+    """The same where only these keys, of these sections, are others than in a configuration that was checked."""
+    for path in paths:
+        _check_number(path, keys.value_of(config, path))
+    for rule, read in _RULES:
+        if not sections.isdisjoint(read):
+            rule(*(getattr(config, section) for section in read))
+
+
+def _check_length(job: JobSection) -> None:
+    if (job.windows is None) == (job.epochs is None):
         raise ConfigError(
             "[job] needs windows or epochs, and not both",
             field="job.windows",
             hint="for example: windows = 1000",
         )
-    _check_scales(config.amp)
-    _check_numbers(config)
-    group.check(config.distributed)
-    _check_processes(config)
 
 
 def _check_scales(amp: AMPConfig) -> None:
@@ -42,9 +52,8 @@ def _check_scales(amp: AMPConfig) -> None:
         )
 
 
-def _check_processes(config: JobConfig) -> None:
+def _check_processes(amp: AMPConfig, section: DistributedSection, batch: BatchSection) -> None:
     """Fields that mean something only between processes are refused while a job has one."""
-    amp, section = config.amp, config.distributed
     if not amp.sync_across_gpus:
         raise ConfigError(
             "amp.sync_across_gpus = false would let processes judge the same window differently",
@@ -70,25 +79,24 @@ def _check_processes(config: JobConfig) -> None:
             'amp.on_bad_window = "rollback" starts all processes again, which distributed.processes = "env" leaves to others',
             field="amp.on_bad_window", hint="take skip, quarantine, pause or abort; or have ampd start the processes",
         )  # fmt: skip
-    if isinstance(section.processes, int) and config.batch.size < section.processes * section.nodes:
+    if isinstance(section.processes, int) and batch.size < section.processes * section.nodes:
         on_nodes = f" on each of {section.nodes} nodes" if section.nodes > 1 else ""
         raise ConfigError(
-            f"batch.size = {config.batch.size} cannot be shared by distributed.processes = {section.processes}{on_nodes}",
+            f"batch.size = {batch.size} cannot be shared by distributed.processes = {section.processes}{on_nodes}",
             field="batch.size", hint="a micro-batch is shared by all processes: each needs at least one sample",
         )  # fmt: skip
 
 
-def _check_numbers(config: JobConfig) -> None:
+def _check_number(path: str, value: Any) -> None:
     """No number may be inf, nor a whole one longer than 64 bits: TOML can write both, where a key has no upper bound.
 
     What has more bits cannot be sent to a worker, and numbers of windows are added to.
     """
-    for path, value in zip(keys.table(), keys.values(config), strict=True):
-        for number in _numbers_in(value):
-            if number == math.inf and not isinstance(value, Mapping):
-                raise _unbounded(path, number, "a finite number")
-            if isinstance(number, int) and abs(number) > MOST:
-                raise _unbounded(path, number, f"a whole number of at most {MOST}")
+    for number in _numbers_in(value):
+        if number == math.inf and not isinstance(value, Mapping):
+            raise _unbounded(path, number, "a finite number")
+        if isinstance(number, int) and abs(number) > MOST:
+            raise _unbounded(path, number, f"a whole number of at most {MOST}")
 
 
 def _numbers_in(value: Any) -> Iterator[int | float]:
@@ -107,3 +115,12 @@ def _numbers_in(value: Any) -> Iterator[int | float]:
 def _unbounded(path: str, number: float, expected: str) -> ConfigError:
     hint = "leave the key out where no limit is meant"
     return ConfigError(f"{path} = {number}: expected {expected}", field=path, hint=hint)
+
+
+_RULES: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
+    (_check_length, ("job",)),
+    (_check_scales, ("amp",)),
+    (group.check, ("distributed",)),
+    (_check_processes, ("amp", "distributed", "batch")),
+)
+"""Each with the sections that it reads, which is all that it is given."""

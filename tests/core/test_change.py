@@ -106,6 +106,46 @@ def test_a_change_gives_a_new_configuration() -> None:
     assert change(changed, {"amp.dtype": "auto", "clip.max_norm": 1.0}) == config
 
 
+def test_a_change_touches_no_other_section() -> None:
+    """What it does not move stays the same object, also where a key is set to what it holds: so little is rebuilt."""
+    config = job()
+
+    changed = change(config, {"optim.lr": 0.5, "amp.hysteresis": config.amp.hysteresis})
+
+    touched = [
+        section for section in keys.sections() if getattr(changed, section) is not getattr(config, section)
+    ]
+    assert touched == ["optim"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optim.lr": "fast"}, "change: optim.lr = 'fast': expected `float`, got `str`"),
+        ({"checkpoint.keep": 1}, "change: checkpoint.keep = 1: expected `int` >= 2"),
+        (
+            {"amp.ladder": ["never"]},
+            "change: amp.ladder = ['never']: expected one of retry, bfloat16, float32",
+        ),
+    ],
+)
+def test_a_bad_value_of_a_change_is_named_by_its_whole_key(changes: dict[str, Any], message: str) -> None:
+    """A journal or another program may bring any value: the error has the key, what was given and what was expected."""
+    with pytest.raises(ConfigError) as refusal:
+        change(job(), changes)
+
+    assert str(refusal.value) == message
+    assert [refusal.value.field] == list(changes)
+
+
+def test_sections_that_only_look_alike_do_not_differ() -> None:
+    """Differences are of values: two configurations read from one file have none."""
+    one, other = (job(clip={"max_norm": 1.0}) for _ in range(2))
+
+    assert one.clip is not other.clip
+    assert differences(one, other) == ()
+
+
 @pytest.mark.parametrize("path", [path for path, key in keys.table().items() if not key.live])
 def test_a_fixed_key_is_refused_with_what_to_do(path: str) -> None:
     """What needs a restart is refused, even with the value that it has, and the hint says what to do."""

@@ -123,10 +123,10 @@ def test_every_path_leads_to_a_value() -> None:
     assert isinstance(config, JobConfig)
 
 
-def test_all_values_come_in_the_order_of_the_table() -> None:
-    """`values` pairs with `table`, key by key."""
-    config = job()
+def test_sections_have_all_keys_in_the_order_of_the_table() -> None:
+    """Section by section, as a configuration has them, what `sections` names is the table; a key begins with its section."""
+    named = [(section, path) for section, paths in keys.sections().items() for path in paths]
 
-    assert dict(zip(keys.table(), keys.values(config), strict=True)) == {
-        path: keys.value_of(config, path) for path in keys.table()
-    }
+    assert tuple(keys.sections()) == JobConfig.__struct_fields__
+    assert [path for _section, path in named] == list(keys.table())
+    assert all(path.startswith(f"{section}.") for section, path in named)
