@@ -11,6 +11,7 @@ A stage that keeps state implements `Stateful`; one that reads live configuratio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from ampd.core.config import JobConfig
@@ -76,6 +77,31 @@ class Resettable(Protocol):
     def reset(self) -> None:
         """Forget what was learned; called between windows."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abilities:
+    """Stages by what they can do besides run a window.
+
+    They are asked once: isinstance looks a protocol's methods up in every stage, which takes longer than most of what
+    the stages then do, and it would be done in every window and at every change.
+    """
+
+    configurable: tuple[Configurable, ...]
+    settling: tuple[Settling, ...]
+    dividing: tuple[Dividing, ...]
+    resettable: tuple[Resettable, ...]
+
+    @classmethod
+    def of(cls, stages: Sequence[tuple[str, Slot, Stage]]) -> Abilities:
+        """What these can do."""
+        each = [stage for _name, _slot, stage in stages]
+        return cls(
+            configurable=tuple(stage for stage in each if isinstance(stage, Configurable)),
+            settling=tuple(stage for stage in each if isinstance(stage, Settling)),
+            dividing=tuple(stage for stage in each if isinstance(stage, Dividing)),
+            resettable=tuple(stage for stage in each if isinstance(stage, Resettable)),
+        )
 
 
 def compose(stages: Sequence[tuple[str, Slot, Stage]], execute: Proceed) -> Proceed:

@@ -31,7 +31,7 @@ from ampd.engine.assembly import Parts
 from ampd.engine.execute import clear_gradients
 from ampd.engine.inject import Injector
 from ampd.engine.optim import can_be_gated, gated_step
-from ampd.engine.pipeline import Configurable, Dividing, Resettable, Settling
+from ampd.engine.pipeline import Abilities
 from ampd.engine.probe import is_finite_at
 from ampd.engine.rates import Rates, Schedule
 from ampd.engine.stages.autocast import forward_context
@@ -55,10 +55,11 @@ class Trainer:
     ) -> None:
         self._quarantine = quarantine
         self._rates = rates or Schedule(total_windows)
-        self.config = config
-        self.parts = parts
+        self.config, self.parts = config, parts
         self.capability = capability
         self.total_windows = total_windows
+        self._able = Abilities.of(parts.stages)
+        self._can_defer = can_be_gated(parts.optimizer) and not isinstance(parts.workload, Capturing)
         self._refuse_unfit_replay(config)
         self.choice = self.choose(config)
         self._pending: Pending | None = None
@@ -69,7 +70,7 @@ class Trainer:
         """Whether calm windows are judged one window late."""
         asked = self.config.amp.replay
         return asked == "adaptive" or (
-            asked == "auto" and self.parts.device.type == "cuda" and self._can_defer()
+            asked == "auto" and self.parts.device.type == "cuda" and self._can_defer
         )
 
     @property
@@ -100,19 +101,15 @@ class Trainer:
     def configure(self, config: JobConfig) -> None:
         """Take over a configuration between windows; raises ConfigError with nothing changed."""
         assert self._pending is None, "configuration changes only between settled windows"
-        choice = self.choose(config)
+        choice = self.choice if config.amp is self.config.amp else self.choose(config)
         self._refuse_unfit_replay(config)
         self.config, self.choice = config, choice
         self._calm = Calm(risky_left=config.amp.risky_windows)
-        for _name, _slot, stage in self.parts.stages:
-            if isinstance(stage, Configurable):
-                stage.configure(config)
-
-    def _can_defer(self) -> bool:
-        return can_be_gated(self.parts.optimizer) and not isinstance(self.parts.workload, Capturing)
+        for stage in self._able.configurable:
+            stage.configure(config)
 
     def _refuse_unfit_replay(self, config: JobConfig) -> None:
-        if config.amp.replay == "adaptive" and not self._can_defer():
+        if config.amp.replay == "adaptive" and not self._can_defer:
             raise ConfigError(
                 'amp.replay = "adaptive" needs a fused optimizer and a workload without capture()',
                 field="amp.replay", hint='use "sync" or "auto", or optim.fused = true in the job file',
@@ -132,15 +129,13 @@ class Trainer:
 
     def reset_scale(self) -> None:
         """Put every stage that can be reset (the loss scale) back to where it began."""
-        for _name, _slot, stage in self.parts.stages:
-            if isinstance(stage, Resettable):
-                stage.reset()
+        for stage in self._able.resettable:
+            stage.reset()
 
     def divide(self, parts: int) -> None:
         """Have every stage that can run micro-batches in parts do so."""
-        for _name, _slot, stage in self.parts.stages:
-            if isinstance(stage, Dividing):
-                stage.divide(parts)
+        for stage in self._able.dividing:
+            stage.divide(parts)
 
     def step(self, window: Window) -> list[WindowRecord]:
         """Run a window; returns the records of the windows that are settled by now, in order.
@@ -244,9 +239,8 @@ class Trainer:
 
     def _enter_late(self, outcome: Outcome, lr: float) -> WindowRecord:
         """Enter a window that was applied while it was pending."""
-        for _name, _slot, stage in self.parts.stages:
-            if isinstance(stage, Settling):
-                stage.settled(outcome)
+        for stage in self._able.settling:
+            stage.settled(outcome)
         limit = self.config.clip.max_norm
         was_clipped = outcome.clipped and limit is not None and outcome.norm + 1e-6 > limit
         return self._enter(replace(outcome, clipped=was_clipped), lr)

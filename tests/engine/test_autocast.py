@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from ampd.core.change import change
 from ampd.engine.window import Attempt
 from tests.engine import toy
 from tests.engine.rings import FINITE, Script, attempt_at, stage
@@ -99,3 +100,16 @@ def test_process_settings_follow_the_configuration(
 
     assert torch.backends.cuda.matmul.fp32_precision == tf32
     assert torch.backends.cudnn.benchmark is benchmark
+
+
+def test_a_change_elsewhere_leaves_the_settings_of_the_process_alone() -> None:
+    """They belong to the whole process: whoever moved them since is not overruled by a new learning rate."""
+    subject = toy.trainer()
+    torch.backends.cudnn.benchmark = False
+    assert subject.config.amp.enable_cudnn_benchmark
+
+    subject.configure(change(subject.config, {"optim.lr": 0.5}))
+    assert torch.backends.cudnn.benchmark is False
+
+    subject.configure(change(subject.config, {"amp.hysteresis": 2}))
+    assert torch.backends.cudnn.benchmark is True

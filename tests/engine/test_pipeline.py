@@ -10,10 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ampd.core.change import change
 from ampd.core.ledger import Ledger
 from ampd.core.spec import Slot
 from ampd.engine.execute import Execute
-from ampd.engine.pipeline import Configurable, Proceed, Resettable, Stage, Stateful, compose, required_stage
+from ampd.engine.pipeline import (
+    Abilities,
+    Configurable,
+    Proceed,
+    Resettable,
+    Stage,
+    Stateful,
+    compose,
+    required_stage,
+)
 from ampd.engine.trainer import Trainer
 from ampd.engine.window import Attempt, Outcome
 from ampd.errors import PipelineError, PluginError
@@ -194,3 +204,54 @@ def test_what_cannot_be_called_is_no_stage() -> None:
         required_stage(None, "mine")
 
     assert required_stage(through, "mine") is through
+
+
+def test_stages_are_told_apart_by_what_they_can_do() -> None:
+    """Every ability has the stages with its methods, in their order; a plain function has none."""
+    stages = toy.trainer().parts.stages
+    names = {id(stage): name for name, _slot, stage in stages}
+
+    able = Abilities.of([("plain", Slot.OBSERVE, through), *stages])
+
+    assert [names[id(stage)] for stage in able.configurable] == [
+        "stats",
+        "clip",
+        "fallback",
+        "scaler",
+        "autocast",
+    ]
+    assert [names[id(stage)] for stage in able.settling] == ["stats"]
+    assert [names[id(stage)] for stage in able.dividing] == ["fallback"]
+    assert [names[id(stage)] for stage in able.resettable] == ["scaler"]
+
+
+class Asked:
+    """A stage that counts how often it is asked for anything but its run."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
+        return proceed(attempt)
+
+    def __getattr__(self, name: str) -> object:
+        self.asked.append(name)
+        raise AttributeError(name)
+
+
+@pytest.mark.parametrize("replay", ["sync", "adaptive"])
+def test_no_stage_is_asked_in_a_window_or_at_a_change_what_it_can_do(replay: str) -> None:
+    """It cannot learn anything new; and to be asked costs more than what is done then."""
+    stage, subject = Asked(), toy.trainer(amp={"replay": replay, "risky_windows": 0})
+    parts = replace(subject.parts, stages=[*subject.parts.stages, ("asked", Slot.OBSERVE, stage)])
+    subject = Trainer(subject.config, parts, subject.capability, subject.total_windows)
+    stage.asked.clear()
+
+    for number in range(3):
+        subject.step(toy.window(number))
+    subject.drain()
+    subject.configure(change(subject.config, {"optim.lr": 0.5}))
+    subject.reset_scale()
+    subject.divide(2)
+
+    assert stage.asked == []

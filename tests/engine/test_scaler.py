@@ -218,6 +218,18 @@ def test_a_bound_that_moves_holds_at_once(bounds: dict[str, float], scale: float
     assert scale_of(subject) == scale
 
 
+def test_a_scale_that_was_loaded_is_brought_within_the_bounds() -> None:
+    """A run that goes on under a lower ceiling than it was saved with: the next configuration holds, though it is the same."""
+    subject, config = toy.trainer(amp={"max_scale": 1024.0}), toy.config(amp={"max_scale": 1024.0})
+    saved = stage_of(toy.trainer(), "scaler").state_dict()
+    assert saved["value"].item() == 65536.0
+    stage_of(subject, "scaler").load_state_dict(saved)
+
+    stage_of(subject, "scaler").configure(config)
+
+    assert scale_of(subject) == 1024.0
+
+
 def test_a_reset_goes_back_to_the_beginning() -> None:
     """`ampctl reset scaler` gives the scale that the job file names."""
     subject = small()

@@ -33,6 +33,7 @@ class Autocast:
     def __init__(self, device_type: str, kept: KeptMeter, flops: FlopMeter) -> None:
         self._contexts = {precision: forward_context(precision, device_type) for precision in Precision}
         self._kept, self._flops = kept, flops
+        self._config: JobConfig | None = None
         self._is_measuring = True
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
@@ -51,6 +52,9 @@ class Autocast:
 
     def configure(self, config: JobConfig) -> None:
         """Take over whether to measure, TF32 and cuDNN's benchmark mode, both settings of the whole process."""
+        last, self._config = self._config, config
+        if last is not None and last.amp is config.amp and last.device is config.device:
+            return
         self._is_measuring = config.amp.track_amp_stats
         allow_tf32(config.amp.enable_tf32)
         torch.backends.cudnn.benchmark = config.amp.enable_cudnn_benchmark and not config.device.deterministic

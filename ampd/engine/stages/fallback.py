@@ -41,6 +41,7 @@ class Fallback:
     def __init__(self, config: JobConfig, rewind: Rewind, mending: Mending) -> None:
         self._rewind = rewind
         self._mending = mending
+        self._amp: AMPConfig | None = None
         self.configure(config)
 
     def __call__(self, attempt: Attempt, proceed: Proceed) -> Outcome:
@@ -55,6 +56,9 @@ class Fallback:
 
     def configure(self, config: JobConfig) -> None:
         """Take over the ladder."""
+        if config.amp is self._amp:
+            return
+        self._amp = config.amp
         self._rungs = {precision: rungs_of(config.amp, precision) for precision in Precision}
 
     def divide(self, parts: int) -> None:

@@ -42,6 +42,7 @@ class Scaler:
         self, config: JobConfig, parameters: Sequence[nn.Parameter], device: torch.device, rewind: Rewind, ranks: Ranks,
     ) -> None:  # fmt: skip
         self.amp = config.amp
+        self._held: tuple[float, float] | None = None  # the bounds that the scale is known to be within
         self.scale = LossScale(config.amp.init_scale, device)
         self._parameters = parameters
         self._letters = Letters(device)
@@ -88,7 +89,10 @@ class Scaler:
     def configure(self, config: JobConfig) -> None:
         """Take over the factors; a floor or ceiling that moved holds at once."""
         self.amp = config.amp
-        self.scale.clamp(self.amp)
+        bounds = (self.amp.min_scale, self.amp.max_scale)
+        if bounds != self._held:
+            self.scale.clamp(self.amp)
+            self._held = bounds
 
     def reset(self) -> None:
         """Back to `amp.init_scale`, within its bounds."""
@@ -102,6 +106,7 @@ class Scaler:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly from a saved scale."""
         self.scale.load_state_dict(state)
+        self._held = None
 
     def _defer(self, outcome: Outcome, norm: Tensor, figures: Tensor) -> Outcome:
         """PENDING, with the flag on the device; x - x is 0 for every finite x and NaN for the others."""
