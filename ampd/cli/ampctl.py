@@ -21,7 +21,7 @@ from ampd.cli import (
     ctl_trial,
 )
 from ampd.cli.command_line import Commands, assignments
-from ampd.cli.ctl_call import Call, Keys, answer, pass_call
+from ampd.cli.ctl_call import Call, Keys, answer, pass_call, request_id_of
 from ampd.cli.ctl_options import as_json_option, dry_run_option, if_revision_option, reason_option, yes_option
 from ampd.cli.ctl_trial import GUARDS, ask_for_change, trial_options
 
@@ -41,7 +41,11 @@ from ampd.cli.ctl_trial import GUARDS, ask_for_change, trial_options
     "--timeout", type=click.FloatRange(min=0.1), metavar="S", help="Seconds to wait for the answer."
 )
 @click.option(
-    "--request-id", metavar="ID", default="", help="Ask again what became of a request that timed out."
+    "--request-id",
+    metavar="ID",
+    default="",
+    callback=request_id_of,
+    help="Ask again what became of a request that timed out.",
 )
 @click.pass_context
 def cli(

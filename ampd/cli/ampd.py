@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from ampd.cli.command_line import Commands, assignments
+from ampd.cli.command_line import Commands, assignments, say
 
 _EXIT_CODES = """
     \b
@@ -119,8 +119,8 @@ def check(path: Path, words: tuple[str, ...]) -> None:
 
     job = preflight.plan(preflight.read(path, assignments(words)))
     for name, fact in preflight.facts(job):
-        click.echo(f"{name:<12} {fact}")
-    click.echo(f"{path}: ok")
+        say(f"{name:<12} {fact}")
+    say(f"{path}: ok")
 
 
 @cli.command()
@@ -158,7 +158,7 @@ def plugins(as_json: bool) -> None:
     from ampd.cli.plugin_table import installed, table
 
     rows = installed()
-    click.echo(msgspec.json.encode(rows).decode() if as_json else table(rows))
+    say(msgspec.json.encode(rows).decode() if as_json else table(rows))
 
 
 def main() -> None:

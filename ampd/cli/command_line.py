@@ -1,4 +1,4 @@
-"""What `ampd` and `ampctl` have in common: how a command line ends, and what KEY=VALUE is.
+"""What `ampd` and `ampctl` have in common: how a command line ends, how an answer is printed, what KEY=VALUE is.
 
 `Commands` is the click group whose `main` turns every error that we raise on purpose into `ampctl: what happened`, a
 hint on the next line, and the exit code of that error. It overrides the one method that the console script and
@@ -7,6 +7,7 @@ click's test runner both go through, so that what is tested is what an operator 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -59,10 +60,25 @@ class Commands(click.Group):
         return code
 
 
+def say(text: str) -> None:
+    """Print an answer; raises CommandError where standard output does not take it (a pipe that is closed is click's)."""
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is in the buffer would be tried again at the end
+        raise CommandError(
+            f"the answer cannot be written to standard output: {error.strerror}", code="OUTPUT",
+            exit_code=ExitCode.FAILED, hint="what was asked for is done",
+        ) from None  # fmt: skip
+
+
 def assignments(words: Iterable[str]) -> dict[str, str]:
     """KEY=VALUE words as a mapping; a key that is given twice is refused, since one of the two would be ignored."""
     found: dict[str, str] = {}
     for word in words:
+        _require_text(word)
         key, equals, value = word.partition("=")
         if not equals or not key:
             raise click.UsageError(f"{word!r} is not KEY=VALUE; for example dtype=bfloat16")
@@ -70,6 +86,14 @@ def assignments(words: Iterable[str]) -> dict[str, str]:
             raise click.UsageError(f"{key} is given twice, as {found[key]!r} and {value!r}")
         found[key] = value
     return found
+
+
+def _require_text(word: str) -> None:
+    """Raise UsageError for bytes that are no text, which Python has smuggled through."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError(f"{word!r} is not text in UTF-8") from None
 
 
 def _usage_hint(error: click.ClickException) -> str:

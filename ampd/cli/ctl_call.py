@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ampd.cli.command_line import say
 from ampd.errors import CommandError, ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ class Call:
         """The daemon's answer; `seconds` is the wait where the operator named none. Raises CommandError, ConfigError."""
         from ampd.control.client import Client
 
+        _require_text(command)
         client = Client(*self.endpoint())
         return client.ask(command, self._timeout or seconds, request_id=self._request_id)
 
@@ -51,6 +54,16 @@ class Call:
             raise CommandError(
                 "nothing was done", code="DECLINED", exit_code=ExitCode.FAILED, hint="answer y, or give --yes"
             )
+
+
+def _require_text(command: AnyCommand) -> None:
+    """Raise ConfigError where a word of the command line is bytes that are no text, which no message can hold."""
+    import msgspec
+
+    try:
+        msgspec.json.encode(command)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{error.object!r} is not text in UTF-8", hint="type it again") from None
 
 
 class Keys:
@@ -103,12 +116,21 @@ class Keys:
 pass_call = click.make_pass_decorator(Call)
 
 
+def request_id_of(_context: click.Context, _option: click.Parameter, given: str) -> str:
+    """The id of `--request-id`, where one was given; raises BadParameter for what is none."""
+    if given and not re.fullmatch("[A-Za-z0-9_-]{8,64}", given):
+        raise click.BadParameter(
+            f"{given!r} is no id: expected the one that the hint of the timed out command shows"
+        )
+    return given
+
+
 def answer(done: Done, page: Callable[[Done], str], *, as_json: bool) -> None:
     """Print the answer, as JSON or as the page for people."""
     if as_json:
         import msgspec
 
         fields = {"id": done.id, "revision": done.revision, "window": done.window, "result": done.result}
-        click.echo(msgspec.json.format(msgspec.json.encode(fields), indent=2).decode())
+        say(msgspec.json.format(msgspec.json.encode(fields), indent=2).decode())
     else:
-        click.echo(page(done))
+        say(page(done))

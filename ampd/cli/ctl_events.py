@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ampd.cli.command_line import say
 from ampd.cli.ctl_call import Call, answer, pass_call
 from ampd.errors import ExitCode
 
@@ -79,7 +80,7 @@ def _print_event(event: Any) -> None:
 
     from ampd.cli import past_pages
 
-    click.echo(past_pages.event(msgspec.to_builtins(event)))
+    say(past_pages.event(msgspec.to_builtins(event)))
 
 
 def _print_json(told: Told) -> None:
@@ -88,7 +89,7 @@ def _print_json(told: Told) -> None:
     from ampd.core.protocol import Event
 
     row: dict[str, Any] = msgspec.to_builtins(told) if isinstance(told, Event) else _row(told)
-    click.echo(msgspec.json.encode(row).decode())
+    say(msgspec.json.encode(row).decode())
 
 
 def _row(told: Told) -> dict[str, Any]:

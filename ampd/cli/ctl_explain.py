@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ampd.cli.command_line import say
 from ampd.cli.ctl_options import as_json_option
 
 if TYPE_CHECKING:
@@ -48,11 +49,9 @@ def explain(word: str, as_json: bool) -> None:
     if as_json:
         import msgspec
 
-        click.echo(
-            msgspec.json.format(msgspec.json.encode({"word": word, "answers": answers}), indent=2).decode()
-        )
+        say(msgspec.json.format(msgspec.json.encode({"word": word, "answers": answers}), indent=2).decode())
     else:
-        click.echo("\n\n".join(answer["text"] for answer in answers))
+        say("\n\n".join(answer["text"] for answer in answers))
 
 
 def find(word: str) -> Iterator[Answer]:

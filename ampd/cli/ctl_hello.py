@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ampd.cli.command_line import say
 from ampd.cli.ctl_call import Call, answer, pass_call
 from ampd.cli.ctl_options import as_json_option
 
@@ -75,11 +76,11 @@ def list_(as_json: bool, file_sd: Path | None) -> None:
     if file_sd is not None:
         _write(file_sd, msgspec.json.encode(_targets(rows)))
     if as_json:
-        click.echo(msgspec.json.encode(rows).decode())
+        say(msgspec.json.encode(rows).decode())
         return
     lines = [("JOB", "STATE", "WINDOW", "PID", "ENDPOINT")]
     lines += [(r["name"], r["state"], _known(r["window"]), _known(r["pid"]), r["endpoint"]) for r in rows]
-    click.echo("\n".join(in_columns(lines)) if rows else "no daemon is running")
+    say("\n".join(in_columns(lines)) if rows else "no daemon is running")
 
 
 def _look(found: Endpoint) -> dict[str, Any]:

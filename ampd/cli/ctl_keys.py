@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from ampd.cli.command_line import say
+
 ROLES = ("view", "operate", "admin")
 
 
@@ -50,13 +52,11 @@ def new(name: str | None, server: bool) -> None:
     where = keyring.directory()
     pair = keyring.make(where, name or keyring.SERVER)
     path = where / f"{name or keyring.SERVER}.key"
-    click.echo(f"made {path}, which is secret and stays here, and {path.with_suffix('.pub')}")
+    say(f"made {path}, which is secret and stays here, and {path.with_suffix('.pub')}")
     if name is None:
-        click.echo(f"clients give the daemon's public key:\n  --server-key '{pair.public}'")
+        say(f"clients give the daemon's public key:\n  --server-key '{pair.public}'")
     else:
-        click.echo(
-            f"the daemon's operator allows it:\n  ampctl keys allow {name} '{pair.public}' --role operate"
-        )
+        say(f"the daemon's operator allows it:\n  ampctl keys allow {name} '{pair.public}' --role operate")
 
 
 @keys.command()
@@ -78,7 +78,7 @@ def allow(name: str, public_key: str, role: str) -> None:
 
     where = keyring.directory()
     allowed.allow(where, name, keyring.public(public_key), role)  # type: ignore[arg-type]  # a Choice
-    click.echo(f"{name} may come in as {role}: {where / allowed.FILE}")
+    say(f"{name} may come in as {role}: {where / allowed.FILE}")
 
 
 @keys.command()
@@ -96,7 +96,7 @@ def remove(name: str) -> None:
 
     where = keyring.directory()
     allowed.remove(where, name)
-    click.echo(f"{name} does not come in any more: {where / allowed.FILE}")
+    say(f"{name} does not come in any more: {where / allowed.FILE}")
 
 
 @keys.command("list")
@@ -122,7 +122,7 @@ def list_(as_json: bool) -> None:
         "clients": {path.stem: keyring.read(path).public for path in keyring.clients(where)},
         "allowed": {name: {"key": each.key, "role": each.role} for name, each in listed.items()},
     }
-    click.echo(msgspec.json.encode(found).decode() if as_json else _page(where, found))
+    say(msgspec.json.encode(found).decode() if as_json else _page(where, found))
 
 
 def _page(where: Path, found: dict[str, Any]) -> str:

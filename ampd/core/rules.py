@@ -12,7 +12,7 @@ from typing import Any
 
 from ampd.core import group, keys
 from ampd.core.amp import AMPConfig
-from ampd.core.config import BatchSection, JobConfig, JobSection
+from ampd.core.config import BatchSection, HttpSection, JobConfig, JobSection
 from ampd.core.group import DistributedSection
 from ampd.errors import ConfigError
 
@@ -50,6 +50,14 @@ def _check_scales(amp: AMPConfig) -> None:
             field="amp.min_scale",
             hint="the scale must have room between its floor and its ceiling",
         )
+
+
+def _check_port(http: HttpSection) -> None:
+    """What the form of an address cannot say; TCP for commands is looked at with its keys (`control.gate`)."""
+    if int(http.listen.rpartition(":")[2]) >= 1 << 16:
+        raise ConfigError(
+            f"http.listen = {http.listen!r}: expected a port from 0 to 65535", field="http.listen", hint="0 takes a free one"
+        )  # fmt: skip
 
 
 def _check_processes(amp: AMPConfig, section: DistributedSection, batch: BatchSection) -> None:
@@ -120,6 +128,7 @@ def _unbounded(path: str, number: float, expected: str) -> ConfigError:
 _RULES: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (_check_length, ("job",)),
     (_check_scales, ("amp",)),
+    (_check_port, ("http",)),
     (group.check, ("distributed",)),
     (_check_processes, ("amp", "distributed", "batch")),
 )

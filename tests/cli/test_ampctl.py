@@ -270,6 +270,20 @@ def test_a_timeout_can_be_asked_again(serve: Serve) -> None:
     assert [served.requests.get(timeout=DEADLINE_SECONDS)[1].id for _ in range(2)] == [request_id] * 2
 
 
+def test_an_answer_that_cannot_be_written_is_one_message() -> None:
+    """A disk that is full where the output goes: no traceback, and no second one at the interpreter's end."""
+    with Path("/dev/full").open("wb") as full:
+        told = subprocess.run(
+            [sys.executable, "-m", "ampd.cli.ampctl", "explain", "dtype"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )  # fmt: skip
+
+    assert told.returncode == ExitCode.FAILED
+    assert told.stderr.startswith(
+        "ampctl: the answer cannot be written to standard output: No space left on device\n"
+    )
+    assert len(told.stderr.splitlines()) == 2
+
+
 def test_it_says_its_version() -> None:
     """Without a daemon; that of the daemon is in `hello`."""
     assert ampctl("--version").stdout == f"ampctl, version {__version__}\n"
@@ -281,6 +295,13 @@ def test_it_says_its_version() -> None:
         ("set dtype", "'dtype' is not KEY=VALUE"),
         ("set =1", "'=1' is not KEY=VALUE"),
         ("set a=1 a=2", "a is given twice"),
+        ("set a=\udcff", "'a=\\udcff' is not text in UTF-8"),
+        ("set a=1 -m \udcff", "'\\udcff' is not text in UTF-8"),
+        ("get \udcff", "'\\udcff' is not text in UTF-8"),
+        (
+            "--request-id x pause",
+            "'x' is no id: expected the one that the hint of the timed out command shows",
+        ),
         ("set", "Missing argument"),
         ("stpo", "'stpo' is not a command; did you mean 'stop'"),
         ("reset everything", "'everything' is not one of"),

@@ -59,6 +59,7 @@ BAD_FILES: dict[str, tuple[str | bytes, str]] = {
     "unknown option": (GOOD + "[workload.options]\ncolour = 1", "workload.options.colour is not an option"),
     "slot without stage": (GOOD + "[pipeline]\nstages = ['clip']", "slot RECOVER takes exactly one stage"),
     "bad name": (GOOD.replace('"toy"', '"To y"'), "job.name = 'To y'"),
+    "bad port": (GOOD.replace("127.0.0.1:0", "127.0.0.1:65536"), "http.listen = '127.0.0.1:65536': expected a port from 0 to 65535"),
     "bad address": (GOOD.replace("127.0.0.1:0", "nowhere"), "http.listen = 'nowhere': expected HOST:PORT"),
 }  # fmt: skip
 
@@ -166,6 +167,14 @@ def test_plugins_as_json() -> None:
     assert rows["fallback"]["kind"] == "stage RECOVER"
     assert rows["digits"]["kind"] == "workload"
     assert all(row["version"] and row["summary"] and not row["error"] for row in rows.values())
+
+
+def test_bytes_that_are_no_text_start_nothing(home: Path) -> None:
+    """A word that a shell has made of another encoding is shown, and no traceback of an encoder."""
+    result = _ampd("check", "--config", str(home / "job.toml"), "--set", "job.name=\udcff")
+
+    assert result.exit_code == 2
+    assert "'job.name=\\udcff' is not text in UTF-8" in result.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["start"], ["check"], ["plugins"]])
