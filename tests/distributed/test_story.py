@@ -11,9 +11,13 @@ import pytest
 
 from ampd.core import protocol as p
 from tests.daemon.daemons import Daemon, until
-from tests.story.jobs import digits_job, metrics_of
+from tests.story.jobs import DigitsJob, digits_job, metrics_of
 
-TWO = {"distributed": "processes = 2", "checkpoint": "every_windows = 20", "batch": "size = 8"}
+MANY = 1_000_000  # never reached: on no machine may the job end before it is stopped
+TWO = {
+    "distributed": "processes = 2", "checkpoint": "every_windows = 20", "batch": "size = 8",
+    "optim": 'lr = 3e-3\nwarmup_windows = 20\nschedule = "constant"',  # which does not depend on how many windows there are to come
+}  # fmt: skip
 FALLBACKS = 'ampd_fp32_fallbacks_total{cause="forward"}'
 
 
@@ -23,12 +27,14 @@ def test_two_ranks_end_to_end() -> None:
 
     A run that is given the journal ends alike, as if nothing had ever happened.
     """
-    with digits_job(windows=150) as job, digits_job(windows=150) as undisturbed:
+    with digits_job(windows=MANY) as job:
         job.write(**TWO)
         daemon = job.start()
         becomes_ready(daemon)
+        daemon.ask(p.Pause())
         assert daemon.ask(p.Set(changes={"dtype": "float16"})).revision == 2
         daemon.ask(p.Inject(fault="overflow", windows=2))
+        daemon.ask(p.Resume())
         until("two fallbacks on the page", lambda: metrics_of(daemon)[FALLBACKS] == 2.0)
         assert metrics_of(daemon)["ampd_ranks_alive"] == 2.0
         daemon.ask(p.Pause())
@@ -47,13 +53,22 @@ def test_two_ranks_end_to_end() -> None:
         resumed.ask(p.Inject(fault="oom-backward", rank=1))
         until("the group began again in parts", lambda: resumed.said("window.divided"))
         becomes_ready(resumed, count=3)
+        divided = resumed.said("window.divided")[-1]["window"]
+        until("windows after that one", lambda: resumed.status()["window"] > divided + 5)
+        windows = resumed.ask(p.Stop()).window
         assert resumed.ends(120) == 0
+        assert_as_if_undisturbed(job, windows)
 
+
+def assert_as_if_undisturbed(job: DigitsJob, windows: int) -> None:
+    """The loss log is that of two ranks who are given the journal and left alone."""
+    with digits_job(windows) as undisturbed:
         undisturbed.write(**TWO)
         undisturbed.directory.mkdir()
         shutil.copy(job.directory / "journal.jsonl", undisturbed.directory)
         assert undisturbed.start().ends(120) == 0
         assert undisturbed.losses == job.losses
+        assert len(job.losses.splitlines()) == windows
 
 
 def becomes_ready(daemon: Daemon, count: int = 1) -> None:
