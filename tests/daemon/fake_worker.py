@@ -157,6 +157,8 @@ class FakeWorker:
     def _save(self, request_id: str) -> None:
         (self.directory / "saving").touch()
         time.sleep(self.faults.save_seconds)
+        while self.faults.hold_saves and not (self.directory / "may-save").exists():
+            time.sleep(0.01)
         (self.directory / "saving").unlink()
         (self.directory / "fake.json").write_text(json.dumps({"window": self.window}))
         self.link.report(
@@ -202,7 +204,7 @@ def main() -> None:
     parser.add_argument("--crashes", type=int, default=1000)
     parser.add_argument("--window-seconds", type=float, default=0.005)
     parser.add_argument("--save-seconds", type=float, default=0.0)
-    for fault in ("--refuse", "--hang-loading", "--hang-stopping"):
+    for fault in ("--refuse", "--hang-loading", "--hang-stopping", "--hold-saves"):
         parser.add_argument(fault, action="store_true")
     parser.add_argument("--link")
     parser.add_argument("--rank", type=int)

@@ -48,12 +48,12 @@ def _is_paused(_job: Job, daemon: Daemon) -> None:
 
 
 CASES = {
-    "start": Case(_is_locked, -signal.SIGTERM, failpoint="start.locked=sleep:0.5", reloads=False),
+    "start": Case(_is_locked, -signal.SIGTERM, failpoint="start.locked=sleep:600", reloads=False),
     "loading": Case(lambda _, daemon: daemon.hears("worker.spoke"), 0, worker="--hang-loading"),
     "running": Case(lambda _, daemon: daemon.runs(), 0),
     "paused": Case(_is_paused, 0),
     "recovering": Case(_is_recovering, 0, worker="--crash-at 1"),
-    "saving": Case(_is_saving, 0, worker="--save-seconds 0.7"),
+    "saving": Case(_is_saving, 0, worker="--hold-saves"),
 }
 
 
@@ -74,6 +74,7 @@ def test_a_reload_and_then_a_stop(job: Job, case: Case) -> None:
     if case.reloads:
         assert daemon.hears("config.reloaded")["level"] == "info"
     daemon.signal(signal.SIGTERM)
+    (job.directory / "may-save").touch()
 
     assert daemon.ends() == case.code, daemon.err.read_text()
     assert "Traceback" not in daemon.err.read_text()

@@ -103,8 +103,9 @@ class Prometheus:
         return wait_for(f"series for {expr}", lambda: self.query(expr), seconds)
 
     def wait_for_alert(self, name: str, state: str, seconds: float) -> None:
-        """Poll until an alert is in a state."""
-        wait_for(f"{state} {name}", lambda: self.alerts().get(name) == state, seconds)
+        """Poll until an alert is in a state, or has been: one that is pending fires before long, whether we look or not."""
+        series = f'last_over_time(ALERTS{{alertname="{name}",alertstate="{state}"}}[10m])'
+        wait_for(f"{state} {name}", lambda: self.query(series), seconds)
 
 
 @dataclass(frozen=True)
