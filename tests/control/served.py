@@ -20,7 +20,7 @@ from ampd.control.server import ControlServer, Peer
 from ampd.core.protocol import Done, Event, Refusal, Reply, Request
 
 BOOT = "boot-1"
-DEADLINE_SECONDS = 10.0
+DEADLINE_SECONDS = 30.0
 _T = TypeVar("_T")
 Script = Callable[[Request], Reply | None]
 

