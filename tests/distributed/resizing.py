@@ -1,16 +1,12 @@
-"""One rank of a group that trains a part of an epoch, and writes down which samples it took for which window.
+"""Ranks that train a part of an epoch each time, and write down which samples they took for which window.
 
-    python -m torch.distributed.run ... -m tests.distributed.resizing DIRECTORY STOP_AT
-
-The run goes on from the checkpoint in DIRECTORY, however many ranks saved it, and is told to stop while it runs
-window STOP_AT; where exactly it stops is its own affair.
+A run goes on from the checkpoint in its directory, however many ranks saved it, and is told to stop while it runs a
+window; where exactly it stops is its own affair.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +16,15 @@ from torch import Tensor, nn
 
 from ampd.core import messages as m
 from ampd.core.order import DataOrder
-from ampd.engine import distributed
 from ampd.engine.assembly import equip
+from ampd.engine.distributed import Group
 from ampd.engine.job import make_loop, only_figures
-from ampd.engine.ranks import Alone, Ranks
+from ampd.engine.ranks import Ranks
 from ampd.engine.window import MicroBatch
 from tests.engine import toy
 
 WINDOWS, MICRO_BATCHES, SAMPLES = 24, 2, 6
+BEGIN, MIDDLE = 7, 15
 IN_ALL = WINDOWS * MICRO_BATCHES * SAMPLES
 
 
@@ -83,13 +80,16 @@ def train(directory: Path, stop_at: int, ranks: Ranks, orders: Any) -> list[m.Re
     return said
 
 
-def main(words: Sequence[str]) -> None:
-    """Train as a rank of the group that torchrun has started."""
+def begin(_seed: int, directory: Path) -> None:
+    """The first windows, as a rank."""
+    _train_as_rank(directory, stop_at=BEGIN)
+
+
+def end(_seed: int, directory: Path) -> None:
+    """All windows that are left, as a rank."""
+    _train_as_rank(directory, stop_at=WINDOWS)
+
+
+def _train_as_rank(directory: Path, stop_at: int) -> None:
     orders = toy.orders()
-    ranks = distributed.join(orders) if "RANK" in os.environ else Alone(orders)
-    train(Path(words[0]), int(words[1]), ranks, orders)
-    distributed.leave()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    train(directory, stop_at, Group(orders), orders)

@@ -10,14 +10,9 @@ import pytest
 
 from ampd.core import messages as m
 from ampd.engine.ranks import Alone
-from tests.distributed.groups import run_ranks
-from tests.distributed.resizing import IN_ALL, WINDOWS, train
+from tests.distributed.forks import fork
+from tests.distributed.resizing import IN_ALL, MIDDLE, begin, end, train
 from tests.engine import toy
-
-
-def train_together(directory: Path, processes: int, stop_at: int) -> None:
-    """A part of the epoch with ranks under torchrun."""
-    run_ranks(processes, "tests.distributed.resizing", str(directory), str(stop_at))
 
 
 def taken(directory: Path) -> list[tuple[str, int, int]]:
@@ -34,10 +29,10 @@ def taken(directory: Path) -> list[tuple[str, int, int]]:
 def resized(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[m.Report]]:
     """The epoch, and what the one rank in the middle said."""
     directory = tmp_path_factory.mktemp("resized")
-    train_together(directory, 2, stop_at=7)
+    fork(begin, 0, directory, worlds=[2])
     orders = toy.orders()
-    said = train(directory, 15, Alone(orders), orders)
-    train_together(directory, 3, stop_at=WINDOWS)
+    said = train(directory, MIDDLE, Alone(orders), orders)
+    fork(end, 0, directory, worlds=[3])
     return directory, said
 
 
