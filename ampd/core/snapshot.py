@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ampd.core.hardware import Hardware
 from ampd.core.histogram import Distributions
 from ampd.core.kept import Kept, MemorySaved
 from ampd.core.ledger import Counts, Span
@@ -43,6 +44,7 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     seconds: dict[str, float]
     memory: dict[str, float]
     memory_limit: float = 0.0
+    hardware: Hardware = Hardware()
     usage: Usage = Usage()
     figures: dict[str, float] = {}
     zeros: float | None = None

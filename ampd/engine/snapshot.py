@@ -14,6 +14,7 @@ from ampd.core.kept import saved
 from ampd.core.ledger import Counts, WindowRecord
 from ampd.core.live import Live
 from ampd.core.usage import Usage
+from ampd.engine.hardware import hardware_of
 from ampd.engine.memory import allocator_retries, memory_in_use, memory_limit
 from ampd.engine.stopwatch import Stopwatch
 from ampd.engine.trainer import Trainer
@@ -31,6 +32,7 @@ class Telemetry:
         self.figures: dict[str, float] = {}
         self._trainer = trainer
         self._memory_limit = memory_limit(trainer.parts.device)
+        self._hardware = hardware_of(trainer.parts.device)
         self._keep_rows = rows
         self._report = report
         self._watch = watch
@@ -91,7 +93,7 @@ class Telemetry:
                 span_scale=msgspec.structs.replace(ledger.scale), span_loss=msgspec.structs.replace(ledger.loss), loss=last.loss if last else None,
                 grad_norm=last.grad_norm if last else None, lr=trainer.next_lr,
                 scale=self._last.scale if self._last else None, seconds=dict(self._watch.seconds),
-                memory=memory_in_use(trainer.parts.device), memory_limit=self._memory_limit, usage=self._usage(), figures=self.figures, zeros=self._last.zeros if self._last else None,
+                memory=memory_in_use(trainer.parts.device), memory_limit=self._memory_limit, hardware=self._hardware, usage=self._usage(), figures=self.figures, zeros=self._last.zeros if self._last else None,
                 kept=dict(ledger.kept), saved=saved(ledger.kept, trainer.precision), distributions=self._distributions.copy(),
                 skipped_in_a_row=self._skipped_in_a_row, trial=live.trial.standing() if live.trial is not None else None,
                 worked=trainer.parts.ranks.worked,

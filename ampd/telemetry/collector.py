@@ -26,7 +26,7 @@ from ampd.core.view import JobView
 from ampd.telemetry.cost import Cost
 from ampd.telemetry.family import Family, Kind, Label
 from ampd.telemetry.metrics import FAMILIES, OTHER
-from ampd.telemetry.readings import Reading, read
+from ampd.telemetry.readings import Reading, Readings, read
 
 Series = dict[tuple[str, ...], float]
 
@@ -38,12 +38,18 @@ _FIGURE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/@-]{0,63}")
 class JobCollector(Collector):
     """Collects every family of the table from the view, on the thread of whoever renders the registry.
 
-    `cost` gives what the daemon itself has cost so far; those are metrics too.
+    `cost` gives what the daemon itself has cost so far, and `machine` what is read off the machine; those are metrics too.
     """
 
-    def __init__(self, view: Callable[[], JobView], *, cost: Callable[[], Cost] = Cost) -> None:
+    def __init__(
+        self,
+        view: Callable[[], JobView],
+        *,
+        cost: Callable[[], Cost] = Cost,
+        machine: Callable[[], Readings] = dict,
+    ) -> None:
         self._view = view
-        self._cost = cost
+        self._cost, self._machine = cost, machine
         self._seen: dict[str, set[str]] = {}
 
     def describe(self) -> list[Metric]:
@@ -53,7 +59,7 @@ class JobCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """The families with the samples of this moment."""
         left_out = {"nonfinite": 0.0, "bound": 0.0}
-        readings = read(self._view()) | self._cost().readings()
+        readings = read(self._view()) | self._cost().readings() | self._machine()
         readings["ampd_telemetry_readings_left_out"] = left_out
         # The left-out tally is last in the table, so that it has counted all the others when it is read.
         shown = [family for family in FAMILIES if family.name in readings]
@@ -78,13 +84,13 @@ class JobCollector(Collector):
 
     def _admit(self, family: Family, raw: tuple[str, ...]) -> tuple[str, ...] | None:
         """The label values that a reading is shown under; None where a bound keeps it out."""
-        if family.kind is Kind.INFO:
-            return tuple(_fact(value) for value in raw)
         values = [self._value(family.name, *pair) for pair in zip(family.labels, raw, strict=True)]
         admitted = tuple(value for value in values if value is not None)
         return admitted if len(admitted) == len(raw) else None
 
     def _value(self, name: str, label: Label, value: str) -> str | None:
+        if label.is_fact:
+            return _fact(value)
         if value in label.values:
             return value
         if not label.at_most:

@@ -28,6 +28,11 @@ class Label(msgspec.Struct, frozen=True):
         """The greatest number of values that this label ever takes."""
         return max(len(self.values), self.at_most)
 
+    @property
+    def is_fact(self) -> bool:
+        """It takes any one value, which is told and not counted by."""
+        return not self.values and self.at_most == 1
+
 
 class Family(msgspec.Struct, frozen=True):
     """One metric: `name` is the name of its series on the page, before the endings that a histogram has."""
@@ -81,6 +86,12 @@ def histogram(name: str, doc: str, bounds: tuple[float, ...], unit: str = "") ->
     return Family(name, Kind.HISTOGRAM, doc, unit=unit, bounds=bounds)
 
 
-def info(name: str, doc: str, *labels: str) -> Family:
-    """Facts, each a label; as many series as there are sets of facts."""
-    return Family(name, Kind.INFO, doc, tuple(Label(label, at_most=1) for label in labels))
+def readable(name: str, doc: str, *labels: Label, unit: str = "") -> Family:
+    """A counter that not every machine lets one read: without a series where it does not."""
+    return Family(name, Kind.COUNTER, doc, labels, unit, from_start=False)
+
+
+def info(name: str, doc: str, *labels: str, of: tuple[Label, ...] = ()) -> Family:
+    """Facts, each a label; one set of them for each value of the labels `of`."""
+    facts = (Label(label, at_most=1) for label in labels)
+    return Family(name, Kind.INFO, doc, (*of, *facts), from_start=not of)

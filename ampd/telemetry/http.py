@@ -38,6 +38,7 @@ from ampd.errors import ConfigError
 from ampd.telemetry import logs
 from ampd.telemetry.collector import JobCollector
 from ampd.telemetry.cost import Cost
+from ampd.telemetry.energy import Energy
 from ampd.telemetry.feed import Feed
 from ampd.telemetry.metrics_page import Collected, Page, tolerated
 from ampd.telemetry.page import HEADERS, fragments, page
@@ -61,7 +62,7 @@ class MetricsServer:
     def __init__(self, view: Callable[[], JobView]) -> None:
         self._view = view
         self._registry = CollectorRegistry()
-        self._registry.register(JobCollector(view, cost=lambda: self._cost.now()))
+        self._registry.register(JobCollector(view, cost=lambda: self._cost.now(), machine=Energy().readings))
         self._feed = Feed(lambda: fragments(view(), time.time()))
         self._collected = Collected([])
         self._plain = Page(CONTENT_TYPE_PLAIN_0_0_4, generate_latest)

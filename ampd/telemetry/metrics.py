@@ -25,7 +25,7 @@ from ampd.core.lifecycle import JobState
 from ampd.core.phase import Phase
 from ampd.core.precision import Precision
 from ampd.core.trouble import Trouble
-from ampd.telemetry.family import Family, Label, counter, gauge, histogram, info, measured
+from ampd.telemetry.family import Family, Label, counter, gauge, histogram, info, measured, readable
 
 OTHER = "other"
 
@@ -171,6 +171,12 @@ RESOURCES = (
               _open_set("kind", "peak", "allocated", "reserved"), unit="bytes"),
     measured("ampd_memory_limit_bytes", "What a rank may have at most: on CUDA of the device's memory, on the CPU of the machine's or"
               " of its control group's.", RANK, unit="bytes"),
+    info("ampd_device_info", "What a rank trains on; join on instance and rank. The device on CUDA, the processor on the CPU, where"
+         " capability is what torch uses of it and there is no driver. Memory is all that it has.",
+         "device", "capability", "driver", "memory_bytes", of=(RANK,)),
+    readable("ampd_processor_energy_joules_total", "Energy that the processors of the daemon's machine took, by package, whoever"
+             " used them. No series where the kernel has no counters (/sys/class/powercap) or keeps them from the daemon's user, as"
+             " most do for all but root.", Label("package", at_most=8), unit="joules"),
     counter("ampd_allocator_retries_total", "Times that a rank's allocator gave its cache back to the device and asked again, for want"
              " of memory; 0 on the CPU.", RANK),
     measured("ampd_memory_kept_bytes", "What a micro-batch keeps for its backward pass, at each precision that ran.",

@@ -28,7 +28,7 @@ def read(view: JobView) -> Readings:
     A node that follows has those of its own ranks and of its daemon. What is the job's is on its leader's page, so that
     a sum over nodes counts a window once.
     """
-    own = _identity(view) | _lifecycle(view) | _memory(view)
+    own = _identity(view) | _lifecycle(view) | _memory(view) | _hardware(view)
     own["ampd_rank_work_seconds_total"] = {str(rank): seconds for rank, seconds in worked(view).items()}
     if view.leader is not None:
         return own
@@ -210,6 +210,16 @@ def _memory(view: JobView) -> Readings:
         if snapshot
         else None,
         "ampd_memory_saved_bytes": {saved.basis: saved.bytes} if saved else None,
+    }
+
+
+def _hardware(view: JobView) -> Readings:
+    found = {number: last.hardware for number, last in view.snapshots.items() if last.hardware.name}
+    return {
+        "ampd_device_info": _by_rank(
+            view,
+            {n: {h.name: {h.capability: {h.driver: {str(h.memory_bytes): 1}}}} for n, h in found.items()},
+        )
     }
 
 

@@ -25,6 +25,7 @@ Unit = Literal[
     "dateTimeFromNow",
     "sci",
     "flops",
+    "watt",
     "bool_yes_no",
     "locale",
 ]

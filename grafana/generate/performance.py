@@ -11,7 +11,7 @@ from typing import Any
 
 from grafana.generate import queries as q
 from grafana.generate.frame import dashboard
-from grafana.generate.panels import BAD, OK, WARN, Section, bars, heat, series, stacked, stat
+from grafana.generate.panels import BAD, OK, WARN, Column, Section, bars, heat, series, stacked, stat, table
 
 _WASTE = ((None, OK), (0.1, WARN), (0.3, BAD))
 _PEAK = q.now("ampd_memory_bytes", 'kind="peak"')
@@ -24,7 +24,7 @@ def performance() -> dict[str, Any]:
         uid="ampd-performance",
         title="Performance and goodput",
         description="How fast a job is, what its time goes to, what is done twice, and what memory and checkpoints cost.",
-        sections=[_now(), _speed(), _work(), _ranks(), _time(), _memory(), _checkpoints()],
+        sections=[_now(), _speed(), _work(), _ranks(), _time(), _memory(), _checkpoints(), _machine()],
     )
 
 
@@ -176,4 +176,19 @@ def _checkpoints() -> Section:
                "ampd_window, ampd_last_checkpoint_window, ampd_checkpoint_interval_windows",
                [(q.AT_RISK, "at risk {{instance}}"),
                 (q.now("ampd_checkpoint_interval_windows"), "interval {{instance}}")]),
+    ])  # fmt: skip
+
+
+def _machine() -> Section:
+    of_device = "max by (instance, rank, device, capability, driver)"
+    return Section("Machine", [
+        table("Devices", "What each rank trains on. ampd_device_info", [
+            Column(name="Address", label="instance"), Column(name="Rank", label="rank"), Column(name="Device", label="device"),
+            Column(name="Capability", label="capability"), Column(name="Driver", label="driver"),
+            Column(expr=f"{of_device}({q.now('ampd_device_info', _RANK)})"),
+        ], width=16, height=6),
+        series("Power of processors", "What the processors of the daemon's machine take, whoever uses them; nothing where the kernel keeps "
+               "that to itself. ampd_processor_energy_joules_total",
+               [(q.rate("ampd_processor_energy_joules_total"), "package {{package}} {{instance}}")], "watt", height=6,
+               defaults={"min": 0}),
     ])  # fmt: skip

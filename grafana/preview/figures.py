@@ -28,6 +28,8 @@ def written(value: float, unit: str) -> str:
             return f"{_scaled(value, 1000, '', '')} ops/s"
         case "flops":
             return f"{_scaled(value, 1000, '', '')}FLOP/s"
+        case "watt":
+            return f"{_scaled(value, 1000, '', '')}W"
         case "sci":
             return f"{value:.2e}"
         case "short":

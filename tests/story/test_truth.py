@@ -52,6 +52,7 @@ BY_LOAD = dict.fromkeys(
     ),
     "at scale 60 a busy machine may be slow enough for it",
 )  # fmt: skip
+BY_LOAD["ampd-performance / Power of processors / A"] = "not every machine tells what it takes"
 """What may give something or not: these run, and what they give is not judged."""
 
 

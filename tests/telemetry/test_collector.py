@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from ampd.core.hardware import Hardware
 from ampd.core.ledger import Cause, Counts
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Evaluated
@@ -20,6 +21,7 @@ from ampd.core.usage import Usage
 from ampd.core.view import JobView
 from ampd.telemetry.collector import JobCollector
 from ampd.telemetry.cost import Cost
+from ampd.telemetry.energy import Energy
 from ampd.telemetry.family import Kind
 from ampd.telemetry.metrics import FAMILIES
 from ampd.telemetry.readings import read
@@ -49,7 +51,7 @@ class Page:
 
 def test_readings_and_table_name_the_same_families() -> None:
     """A family that nobody reads, or a reading that no family shows, is a mistake."""
-    own = Cost().readings().keys() | {"ampd_telemetry_readings_left_out"}
+    own = Cost().readings().keys() | Energy().readings().keys() | {"ampd_telemetry_readings_left_out"}
 
     assert read(views.running()).keys() | own == {family.name for family in FAMILIES}
 
@@ -59,7 +61,9 @@ def test_every_counter_series_is_there_at_0_before_the_worker_speaks() -> None:
     samples = Page(views.starting()).samples()
 
     counters = {
-        f.name: math.prod(len(label.values) for label in f.labels) for f in FAMILIES if f.kind is Kind.COUNTER
+        f.name: math.prod(len(label.values) for label in f.labels)
+        for f in FAMILIES
+        if f.kind is Kind.COUNTER and f.from_start
     }
     found = {name: [v for key, v in samples.items() if key[0] == name] for name in counters}
     assert found == {name: [0.0] * count for name, count in counters.items()}
@@ -240,6 +244,30 @@ def test_each_rank_has_its_limit_and_its_retries() -> None:
     assert [samples["ampd_allocator_retries_total", str(rank)] for rank in range(3)] == [0, 1, 7]
     assert samples["ampd_memory_limit_bytes", "2"] == 8 * 2**30
     assert ("ampd_memory_limit_bytes", "0") not in Page(views.running()).samples()
+
+
+def test_each_rank_tells_what_it_trains_on() -> None:
+    """Ranks of one job may be on different devices; a rank that has told nothing has no series."""
+    devices = {0: "NVIDIA A10", 1: "NVIDIA L4", 2: ""}
+    ranks = {
+        rank: views.snapshot(rank=rank, hardware=Hardware(name=name, capability="8.6", memory_bytes=2**34))
+        for rank, name in devices.items()
+    }
+
+    found = [key for key in Page(views.running(snapshots=ranks)).samples() if key[0] == "ampd_device_info"]
+
+    assert found == [
+        ("ampd_device_info", str(rank), name, "8.6", "", str(2**34)) for rank, name in devices.items() if name
+    ]
+
+
+def test_facts_of_more_ranks_than_fit_are_left_out() -> None:
+    """The bound is on ranks; a fact itself may be any word."""
+    ranks = {rank: views.snapshot(rank=rank, hardware=Hardware(name="L4")) for rank in range(20)}
+
+    samples = Page(views.running(snapshots=ranks)).samples()
+
+    assert sum(key[0] == "ampd_device_info" for key in samples) == 16
 
 
 def test_an_unknown_cause_counts_as_other() -> None:
