@@ -82,8 +82,8 @@ def _bad_window(pace: Pace) -> Alert:
         severity="info",
         expr=f"sum without (cause) ({bad}) + increase(ampd_windows_quarantined_total[{long}]) > 0\n",
         summary="A window was not finite even in float32 on {{ $labels.instance }}.",
-        description=f'Within the last {long}, {{{{ $value | printf "%.0f" }}}} windows on {{{{ $labels.instance }}}} were not finite at '
-        "any precision: the data or the model is at fault, and they were not applied.",
+        description=f"Windows on {{{{ $labels.instance }}}} within the last {long} that were not finite at any precision: "
+        '{{ $value | printf "%.0f" }}. The data or the model is at fault, and none of them was applied.',
         panel="Windows lost by cause",
     )
 
