@@ -17,6 +17,7 @@ from typing import Self
 import msgspec
 
 from ampd.core.activity import Sampled
+from ampd.core.losses import Losses
 
 WINDOW_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """From a toy on a CPU to a window of many micro-batches."""
@@ -70,6 +71,7 @@ class Distributions(msgspec.Struct, kw_only=True):
     grad_norm: Histogram = msgspec.field(default_factory=lambda: Histogram.over(GRAD_NORM))
     flops: dict[str, float] = {}
     sampled: Sampled = msgspec.field(default_factory=Sampled)
+    losses: Losses = msgspec.field(default_factory=Losses)
 
     def add_work(self, flops: Mapping[str, float]) -> None:
         """Count the work of a window."""
@@ -86,11 +88,12 @@ class Distributions(msgspec.Struct, kw_only=True):
                 for dtype in (*self.flops, *(dtype for dtype in other.flops if dtype not in self.flops))
             },
             sampled=self.sampled.plus(other.sampled),
+            losses=self.losses.plus(other.losses),
         )
 
     def copy(self) -> Distributions:
         """A copy that shares nothing with these."""
         return Distributions(
             window_seconds=self.window_seconds.copy(), grad_norm=self.grad_norm.copy(), flops=dict(self.flops),
-            sampled=self.sampled.copy(),
+            sampled=self.sampled.copy(), losses=self.losses.plus(Losses()),
         )  # fmt: skip

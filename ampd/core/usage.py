@@ -12,13 +12,18 @@ import msgspec
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """`allocator_retries`: times that the device's allocator gave its cache back to be able to go on."""
+    """`allocator_retries`: times that the device's allocator gave its cache back to be able to go on; `shortages`: times that
+    memory ran out all the same."""
 
     allocator_retries: int = 0
+    shortages: int = 0
 
     def plus(self, other: Usage) -> Usage:
         """The sum, as over two processes one after the other."""
-        return Usage(allocator_retries=self.allocator_retries + other.allocator_retries)
+        return Usage(
+            allocator_retries=self.allocator_retries + other.allocator_retries,
+            shortages=self.shortages + other.shortages,
+        )
 
 
 def together(before: Mapping[int, Usage], since: Mapping[int, Usage]) -> dict[int, Usage]:

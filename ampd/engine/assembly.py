@@ -22,6 +22,7 @@ from ampd.engine import registry
 from ampd.engine.breakdown import Breakdown, clock_of
 from ampd.engine.execute import Execute
 from ampd.engine.inject import FaultyWorkload, Injector
+from ampd.engine.memory import Shortages
 from ampd.engine.optim import build_optimizer
 from ampd.engine.pipeline import Proceed, Stage, compose, required_stage
 from ampd.engine.ranks import Alone, Ranks
@@ -49,6 +50,7 @@ class Parts:
     pipeline: Proceed
     ranks: Ranks
     breakdown: Breakdown
+    shortages: Shortages
 
     @property
     def model(self) -> nn.Module:
@@ -109,6 +111,7 @@ def outfit(
     ranks = ranks or Alone()
     injector = Injector(ranks)
     rewind = Rewind(workload.model, device, workload, host_rng=host_rng)
+    shortages = Shortages()
     context = StageContext(
         config=config,
         model=workload.model,
@@ -118,6 +121,7 @@ def outfit(
         ledger=ledger,
         emit=emit,
         ranks=ranks,
+        shortages=shortages,
     )
     stages = build_stages(config, context)
     runs = FaultyWorkload(workload, injector) if config.inject.allowed else workload
@@ -127,7 +131,7 @@ def outfit(
     return Parts(
         workload=workload, parameters=parameters, optimizer=optimizer, device=device,
         rewind=rewind, injector=injector, ledger=ledger, stages=stages,
-        execute=execute, pipeline=compose(stages, execute), ranks=ranks, breakdown=breakdown,
+        execute=execute, pipeline=compose(stages, execute), ranks=ranks, breakdown=breakdown, shortages=shortages,
     )  # fmt: skip
 
 

@@ -94,6 +94,7 @@ class Loop:
                 self._watch.lap("telemetry")
         except MustLeave as leaving:
             self._boundary.bequeath(m.Divide(parts=leaving.parts), self.window, str(leaving))
+            self._telemetry.push(self.window, self._boundary.live)  # why it leaves is counted
             raise
         finally:
             feed.close()

@@ -20,6 +20,13 @@ _FILES = {"": "memory.max", "memory": "memory.limit_in_bytes"}
 """By the name of the hierarchy: the one of version 2 has none."""
 
 
+class Shortages:
+    """Times that memory ran out in this process; for the loop's thread."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 def memory_in_use(device: torch.device) -> dict[str, float]:
     """Bytes by kind: of the device's allocator on CUDA, of the process on the CPU. No host sync."""
     if device.type == "cuda":

@@ -25,6 +25,7 @@ from torch import nn
 from ampd.core.ledger import Cause
 from ampd.core.messages import Report, Split, Widened
 from ampd.core.precision import Precision
+from ampd.engine.memory import Shortages
 from ampd.engine.overrides import Override, Overrides
 from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.window import Attempt
@@ -66,8 +67,10 @@ class Mending:
         device: torch.device,
         emit: Callable[[Report], None],
         ranks: Ranks | None = None,
+        shortages: Shortages | None = None,
     ) -> None:
         self.split = 1
+        self._shortages = shortages or Shortages()
         self._ranks = ranks or Alone()
         self._overrides = Overrides(model, device.type)
         self._device = device
@@ -83,6 +86,7 @@ class Mending:
 
     def mend(self, error: RuntimeError, attempt: Attempt) -> Mended:
         """The attempt to make instead; raises `error` again where nothing helps, or MustLeave where a group has to."""
+        self._count(error)
         if self._ranks.world > 1 and is_out_of_memory(error):
             said = f"rank {self._ranks.rank}: {_said(error)}"
             raise MustLeave(said, self._halved(error, attempt)) from error
@@ -98,6 +102,7 @@ class Mending:
     def mend_together(self, error: RuntimeError | None, attempt: Attempt) -> Mended:
         """The same on all ranks, of which some were struck and this one by `error`; two collectives."""
         own = self._finding(error) if error is not None else None
+        self._count(error)
         said = self._ranks.gather(msgspec.msgpack.encode(own or Finding()))
         return self._remedy([_FINDINGS.decode(each) for each in said], error, attempt)
 
@@ -109,6 +114,9 @@ class Mending:
         """Learn again what was learned."""
         self.split = state["split"]
         self._overrides.load_state_dict(state["overrides"])
+
+    def _count(self, error: RuntimeError | None) -> None:
+        self._shortages.count += error is not None and is_out_of_memory(error)
 
     def _finding(self, error: RuntimeError) -> Finding | None:
         if is_out_of_memory(error):

@@ -50,6 +50,7 @@ class Telemetry:
         """Take in one window; reports trouble at once."""
         self._rows.append(record)
         self._distributions.grad_norm.add(record.grad_norm)
+        self._distributions.losses.add(record.loss)
         self._distributions.add_work(self._trainer.ledger.work_of(record))
         self._skipped_in_a_row = 0 if record.skipped is None else self._skipped_in_a_row + 1
         if (
@@ -101,7 +102,8 @@ class Telemetry:
         )  # fmt: skip
 
     def _usage(self) -> Usage:
-        return Usage(allocator_retries=allocator_retries(self._trainer.parts.device))
+        parts = self._trainer.parts
+        return Usage(allocator_retries=allocator_retries(parts.device), shortages=parts.shortages.count)
 
     def _report_scale(self, old: float | None, record: WindowRecord) -> None:
         assert old is not None and record.scale is not None

@@ -141,6 +141,10 @@ LEDGER = (
 
 LEARNING = (
     measured("ampd_loss", "Loss of the last window whose loss was finite."),
+    counter("ampd_loss_sum_total", "Losses of windows, added up where they were finite, those below 0 by their size for themselves: the mean of"
+            " a period is the rate of the positive less that of the negative, over that of ampd_loss_windows_total.",
+            Label("sign", ("positive", "negative"))),
+    counter("ampd_loss_windows_total", "Windows whose loss is in ampd_loss_sum_total."),
     measured("ampd_span_loss", "Loss since the last `ampctl reset stats`, finite windows only.", STATISTIC),
     measured("ampd_grad_norm", "Norm of all gradients of that window, unscaled, before clipping."),
     histogram("ampd_window_grad_norm", "Norms of all gradients, unscaled and before clipping, of every window where they were"
@@ -179,6 +183,7 @@ RESOURCES = (
              " most do for all but root.", Label("package", at_most=8), unit="joules"),
     counter("ampd_allocator_retries_total", "Times that a rank's allocator gave its cache back to the device and asked again, for want"
              " of memory; 0 on the CPU.", RANK),
+    counter("ampd_out_of_memory_total", "Times that a rank ran out of memory in a window, and the job went on.", RANK),
     measured("ampd_memory_kept_bytes", "What a micro-batch keeps for its backward pass, at each precision that ran.",
               Label("precision", tuple(Precision)), unit="bytes"),
     measured("ampd_memory_saved_bytes", "What a micro-batch keeps less than in float32, by what that was compared with.",

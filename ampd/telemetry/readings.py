@@ -165,8 +165,11 @@ def _ledger(view: JobView) -> Readings:
 
 def _learning(view: JobView) -> Readings:
     snapshot, evaluated = view.snapshot, view.last_evaluated
+    losses = view.distributions.losses
     return {
         "ampd_loss": snapshot.loss if snapshot else None,
+        "ampd_loss_sum_total": {"positive": losses.positive, "negative": losses.negative},
+        "ampd_loss_windows_total": losses.windows,
         "ampd_span_loss": _statistics(snapshot.span_loss) if snapshot else None,
         "ampd_grad_norm": snapshot.grad_norm if snapshot else None,
         "ampd_window_grad_norm": view.distributions.grad_norm,
@@ -205,6 +208,9 @@ def _memory(view: JobView) -> Readings:
         ),
         "ampd_allocator_retries_total": _by_rank(
             view, {rank: used.allocator_retries for rank, used in view.usage.items()}
+        ),
+        "ampd_out_of_memory_total": _by_rank(
+            view, {rank: used.shortages for rank, used in view.usage.items()}
         ),
         "ampd_memory_kept_bytes": {name: kept.total for name, kept in snapshot.kept.items()}
         if snapshot

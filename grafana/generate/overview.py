@@ -43,8 +43,9 @@ def _now() -> Section:
 
 def _learning() -> Section:
     return Section("Learning", [
-        series("Loss", "Loss of the last window and the mean since the last reset of statistics. ampd_loss, ampd_span_loss",
-               [(q.now("ampd_loss"), "loss {{instance}}"),
+        series("Loss", "Loss of the last window, the mean of all windows between two samples, and that since the last reset of statistics. "
+               "ampd_loss, ampd_loss_sum_total / ampd_loss_windows_total, ampd_span_loss",
+               [(q.now("ampd_loss"), "last {{instance}}"), (q.MEAN_LOSS, "between {{instance}}"),
                 (q.now("ampd_span_loss", 'statistic="mean"'), "mean {{instance}}")], width=6),
         series("Held-out figures", "What the workload measures on data that it does not train on. ampd_evaluated_figure",
                [(q.now("ampd_evaluated_figure"), "{{figure}} {{instance}}")], width=6),

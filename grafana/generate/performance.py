@@ -109,11 +109,16 @@ def _work() -> Section:
     ])  # fmt: skip
 
 
+def _in_group(expr: str) -> str:
+    """What is by rank, in jobs that have several."""
+    return f"{expr} and on (job, instance) ({q.now('ampd_world_size')} > 1)"
+
+
 def _ranks() -> Section:
     return Section("Ranks", [
-        series("Work by rank", "Seconds a second in which a rank waited for no other: the one with most sets the pace. 0 in a job of one "
-               "process. ampd_rank_work_seconds_total",
-               [(q.rate("ampd_rank_work_seconds_total", _RANK), "rank {{rank}} {{instance}}")], "percentunit", width=16),
+        series("Work by rank", "Seconds a second in which a rank waited for no other: the one with most sets the pace. Nothing in a job of "
+               "one process. ampd_rank_work_seconds_total, ampd_world_size",
+               [(_in_group(q.rate("ampd_rank_work_seconds_total", _RANK)), "rank {{rank}} {{instance}}")], "percentunit", width=16),
         series("Ranks apart", "Comparisons in which a rank had other weights than the rest, where they were made. "
                "ampd_rank_divergence_total", [(q.increase("ampd_rank_divergence_total"), "{{instance}}")], defaults={"min": 0}),
     ])  # fmt: skip
@@ -157,9 +162,10 @@ def _memory() -> Section:
                          _of_rank(q.now("ampd_memory_limit_bytes", _RANK))), "rank {{rank}} {{instance}}")], "percentunit",
                width=12, defaults={"min": 0, "max": 1}, steps=((None, OK), (0.97, BAD)),
                custom={"thresholdsStyle": {"mode": "dashed"}}),
-        series("Allocator retries", "At the sample after they happened: the allocator gave its cache back to the device and asked again, "
-               "which waits for the device. ampd_allocator_retries_total",
-               [(q.increase("ampd_allocator_retries_total", _RANK), "rank {{rank}} {{instance}}")], "none", width=12,
+        series("Shortages of memory", "At the sample after they happened: the allocator gave its cache back to the device and asked again, "
+               "which waits for the device, or memory ran out all the same. ampd_allocator_retries_total, ampd_out_of_memory_total",
+               [(q.increase("ampd_allocator_retries_total", _RANK), "asked again, rank {{rank}} {{instance}}"),
+                (q.increase("ampd_out_of_memory_total", _RANK), "ran out, rank {{rank}} {{instance}}")], "none", width=12,
                defaults={"min": 0}, custom={"drawStyle": "bars", "fillOpacity": 60}),
     ])  # fmt: skip
 

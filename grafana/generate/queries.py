@@ -95,6 +95,13 @@ LOST = f"({summed(rate('ampd_windows_skipped_total'))} + {summed(rate('ampd_wind
 LOST_SHARE = share(LOST, summed(rate("ampd_windows_total")))
 LOST_IN_PERIOD = f"({summed(in_period('ampd_windows_skipped_total'))} + {summed(in_period('ampd_windows_quarantined_total'))})"
 
+MEAN_LOSS = share(
+    f"({summed(rate('ampd_loss_sum_total', matcher('sign', 'positive')))}"
+    f" - {summed(rate('ampd_loss_sum_total', matcher('sign', 'negative')))})",
+    summed(rate("ampd_loss_windows_total")),
+)
+"""Of all windows between two samples, exactly."""
+
 PROGRESS = share(now("ampd_window"), now("ampd_window_target"))
 
 TIME_LEFT = share(f"({now('ampd_window_target')} - {now('ampd_window')})", rate("ampd_windows_total"))

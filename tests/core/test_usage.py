@@ -9,9 +9,10 @@ from tests.telemetry import views
 
 def test_a_rank_goes_on_from_what_its_last_process_used() -> None:
     """A counter that began anew with each worker would be a reset, and a rate over it wrong."""
-    before, since = {0: Usage(allocator_retries=3)}, {0: Usage(allocator_retries=4)}
+    before = {0: Usage(allocator_retries=3, shortages=1)}
+    since = {0: Usage(allocator_retries=4, shortages=2)}
 
-    assert together(before, since) == {0: Usage(allocator_retries=7)}
+    assert together(before, since) == {0: Usage(allocator_retries=7, shortages=3)}
 
 
 def test_a_rank_that_is_gone_or_new_stands_for_itself() -> None:

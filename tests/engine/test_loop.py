@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from ampd.core import messages as m
 from ampd.engine import checkpoint
+from ampd.engine.assembly import Parts
+from ampd.engine.mending import MustLeave
 from ampd.engine.window import MicroBatch
 from ampd.engine.writer import CHECKPOINTS
 from tests.engine import toy
@@ -219,3 +222,47 @@ def manifests(run: Run) -> dict[int, checkpoint.Manifest]:
     """Of all checkpoints that there are, by window."""
     found = (checkpoint.verify(path) for path in checkpoint.listed(run.directory / CHECKPOINTS))
     return {manifest.window: manifest for manifest in found}
+
+
+class Short(toy.Toy):
+    """A rank of several that runs out of memory where only beginning again helps."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__(micro_batches=1)
+        self.left = window
+        self.parts: Parts
+
+    def loss(self, micro_batch: MicroBatch) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            self.parts.shortages.count += 1
+            raise MustLeave("no memory", parts=2)
+        return super().loss(micro_batch)
+
+
+def test_why_a_rank_leaves_is_counted_before_it_does(tmp_path: Path) -> None:
+    """The count is the process's own, and goes with it."""
+    short = Short(window=3)
+    run = Run(tmp_path, workload=short, job=HOUR, amp={"dtype": "float32", "track_amp_stats": False})
+    short.parts = run.parts
+
+    with pytest.raises(MustLeave):
+        run.leave()
+
+    last = run.reports[-1]
+    assert isinstance(last, m.Snapshot)
+    assert (last.usage.shortages, last.window) == (1, 3)
+
+
+def test_the_mean_of_a_period_is_that_of_all_its_windows(tmp_path: Path) -> None:
+    """What was added between two snapshots, over how many there were; a window that is not finite is in neither."""
+    injected = [act_at(5, m.Inject(fault="nan-loss", windows=1))]
+    run = Run(tmp_path, job=HOUR, amp={"dtype": "float32"}, schedule=injected)
+
+    run.finish()
+
+    losses = [json.loads(row)["loss"] for row in run.losses.splitlines()]
+    finite = [loss for loss in losses if isinstance(loss, float)]
+    told = run.said(m.Snapshot)[-1].distributions.losses
+    assert (len(finite), told.windows, told.negative) == (39, 39, 0.0)
+    assert told.positive == pytest.approx(sum(finite))

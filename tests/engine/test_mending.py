@@ -12,6 +12,7 @@ from ampd.core import messages as m
 from ampd.core.precision import Precision
 from ampd.engine.assembly import equip
 from ampd.engine.device import capability_of
+from ampd.engine.memory import Shortages
 from ampd.engine.mending import Mending, MustLeave
 from ampd.engine.ranks import Alone
 from ampd.engine.trainer import Trainer
@@ -94,6 +95,7 @@ def test_out_of_memory_splits_and_remembers() -> None:
     records = toy.run(subject, range(2))
 
     assert [r.parts for r in reports if isinstance(r, m.Split)] == [2]
+    assert subject.parts.shortages.count == 1
     assert [r.loss for r in records] == pytest.approx([r.loss for r in expected], rel=1e-5)
     for ours, theirs in zip(subject.parts.parameters, whole.parts.parameters, strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -145,12 +147,13 @@ def without_batchnorm(subject: Trainer) -> None:
 
 def test_a_rank_of_several_leaves_when_memory_runs_out() -> None:
     """Its peers may have summed some of its gradients: a second backward pass would meet their next one."""
-    mending = Mending(toy.Toy().model, toy.CPU, lambda _report: None, OneOfTwo())
+    shortages = Shortages()
+    mending = Mending(toy.Toy().model, toy.CPU, lambda _report: None, OneOfTwo(), shortages)
     attempt = Attempt(window=toy.window(0), precision=Precision.FLOAT32)
 
     with pytest.raises(MustLeave, match="rank 1: full") as left:
         mending.mend(torch.OutOfMemoryError("full"), attempt)
-    assert (left.value.parts, mending.split) == (2, 1)
+    assert (left.value.parts, mending.split, shortages.count) == (2, 1, 1)
 
 
 def test_a_rank_whose_last_sample_does_not_fit_fails() -> None:

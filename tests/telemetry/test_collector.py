@@ -236,12 +236,15 @@ def test_a_worker_that_is_gone_is_not_alive(state: JobState, alive: int) -> None
 def test_each_rank_has_its_limit_and_its_retries() -> None:
     """One rank that is out of memory is not the mean of sixteen."""
     ranks = {
-        rank: views.snapshot(rank=rank, memory_limit=8.0 * 2**30, usage=Usage(allocator_retries=rank))
+        rank: views.snapshot(
+            rank=rank, memory_limit=8.0 * 2**30, usage=Usage(allocator_retries=rank, shortages=9 * rank)
+        )
         for rank in range(3)
     }
     samples = Page(views.running(snapshots=ranks, past_usage={2: Usage(allocator_retries=5)})).samples()
 
     assert [samples["ampd_allocator_retries_total", str(rank)] for rank in range(3)] == [0, 1, 7]
+    assert [samples["ampd_out_of_memory_total", str(rank)] for rank in range(3)] == [0, 9, 18]
     assert samples["ampd_memory_limit_bytes", "2"] == 8 * 2**30
     assert ("ampd_memory_limit_bytes", "0") not in Page(views.running()).samples()
 

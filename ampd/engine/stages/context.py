@@ -11,6 +11,7 @@ from torch import nn
 from ampd.core.config import JobConfig
 from ampd.core.ledger import Ledger
 from ampd.core.messages import Report
+from ampd.engine.memory import Shortages
 from ampd.engine.ranks import Alone, Ranks
 from ampd.engine.rewind import Rewind
 
@@ -27,3 +28,4 @@ class StageContext:
     ledger: Ledger
     emit: Callable[[Report], None]
     ranks: Ranks = field(default_factory=Alone)
+    shortages: Shortages = field(default_factory=Shortages)

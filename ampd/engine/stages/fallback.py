@@ -192,5 +192,5 @@ def build(options: NoOptions, context: StageContext) -> Fallback:
     return Fallback(
         context.config,
         context.rewind,
-        Mending(context.model, context.device, context.emit, context.ranks),
+        Mending(context.model, context.device, context.emit, context.ranks, context.shortages),
     )
