@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ampd.core.change import show
+from ampd.core.group import Leader, standing
 from ampd.core.protocol import Done
 
 _COLOURS = {
@@ -28,7 +29,7 @@ def status(done: Done) -> str:
     r = done.result
     title = f"{r.get('name', '?')}  {_state(str(r.get('state', '?')))}" + _note(r.get("state_reason"))
     rows = [
-        *_among_nodes(r),
+        *among_nodes(r),
         ("window", _progress(r)),
         ("phase", _standing(r.get("standing"))),
         ("precision", str(r.get("precision") or "-") + _note(r.get("precision_reason"))),
@@ -170,13 +171,11 @@ def _progress(r: Mapping[str, Any]) -> str:
     return f"{window} of {total} ({100 * window / total:.1f} %), epoch {r.get('epoch', '-')}{left}"
 
 
-def _among_nodes(r: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Which node of the job this is; one that follows says where changes are made."""
-    node, leader = r.get("node"), r.get("leader")
-    if not node:
-        return []
-    place = f"follows {leader['host']}" + _note(leader["endpoint"]) if leader else "leads"
-    return [("node", f"{node}, {place}")]
+def among_nodes(r: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The row that says which node of its job this is; none in a job of one node."""
+    leader = Leader(**r["leader"]) if r.get("leader") else None
+    words = standing(str(r.get("node") or ""), leader)
+    return [("node", words)] if words else []
 
 
 def _standing(standing: Mapping[str, Any] | None) -> str:

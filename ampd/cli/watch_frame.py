@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from ampd.cli.ctl_pages import trial_now
+from ampd.cli.ctl_pages import among_nodes, trial_now
 from ampd.core.change import show
 
 Line = Text
@@ -133,7 +133,7 @@ def _head(frame: Frame, signs: Signs, width: int) -> list[Line]:
     title.append(f"  {time.strftime('%H:%M:%S', time.localtime(frame.now))}", "dim")
     if frame.silent_since:
         title.append(f"  no answer for {_duration(frame.now - frame.silent_since)}", "bold red")
-    return [title, _progress(s, signs, width)]
+    return [title, *(_row(*row) for row in among_nodes(s)), _progress(s, signs, width)]
 
 
 def _progress(s: Mapping[str, Any], signs: Signs, width: int) -> Line:

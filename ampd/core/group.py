@@ -99,6 +99,15 @@ class Leader(msgspec.Struct, frozen=True, kw_only=True):
     """Where it takes commands over TCP; empty where it does not."""
 
 
+def standing(node: str, leader: Leader | None) -> str:
+    """Which node of its job one is, in words, and where changes are made; empty in a job of one node."""
+    if not node:
+        return ""
+    if leader is None:
+        return f"{node}, leads"
+    return f"{node}, follows {leader.host}" + (f" ({leader.endpoint})" if leader.endpoint else "")
+
+
 def check(section: DistributedSection) -> None:
     """Several nodes need a place to meet, and one node has nobody to meet; raises ConfigError."""
     if section.nodes > 1 and not section.rendezvous:

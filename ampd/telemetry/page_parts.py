@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from html import escape
 
+from ampd.core.group import standing
 from ampd.core.ledger import Cause, Counts
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Saved
@@ -37,12 +38,14 @@ _JUDGED = (
 
 
 def state(view: JobView) -> str:
-    """Which job, how it is, and why."""
+    """Which job, how it is, and why; and which node of it."""
     kind, sign = _SIGNS[view.state]
     message = view.result.message if view.result is not None else view.state_reason
     why = f'<p class="soft">{escape(message)}</p>' if message else ""
     word = f'<span class="state {kind}"><span aria-hidden="true">{sign} </span>{view.state}</span>'
-    return f"<h1>{escape(view.name)}: {word}</h1>{why}"
+    node = standing(view.place.node, view.leader)
+    where = f'<p class="soft">node {escape(node)}</p>' if node else ""
+    return f"<h1>{escape(view.name)}: {word}</h1>{where}{why}"
 
 
 def progress(view: JobView, now: float) -> str:

@@ -79,6 +79,14 @@ def test_80_by_24_says_it_all(said: str) -> None:
     assert said in text(frame())
 
 
+def test_a_node_says_which_it_is() -> None:
+    """Below the state, in what fits the smallest terminal; a job of one node says nothing of it."""
+    of_two = STATUS | {"node": "gpu2", "leader": {"host": "gpu1", "endpoint": "tcp://gpu1:5555"}}
+
+    assert text(frame(status=of_two)).splitlines()[1] == "node        gpu2, follows gpu1 (tcp://gpu1:5555)"
+    assert "follows" not in text(frame())
+
+
 @given(st.integers(20, 200), st.integers(3, 60), st.sampled_from([UNICODE, ASCII]))
 def test_a_frame_fits_whatever_the_terminal(width: int, height: int, signs: Signs) -> None:
     """No line is wider, no frame is higher: a screen that scrolls by one line flickers."""

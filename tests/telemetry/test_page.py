@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 
 from ampd.core.activity import Activity, Sampled
+from ampd.core.group import Leader, Place
 from ampd.core.histogram import Distributions
 from ampd.core.ledger import Cause
 from ampd.core.lifecycle import JobState
@@ -127,6 +128,22 @@ def test_a_failed_job_says_why() -> None:
     view = views.running(state=JobState.FAILED, result=result)
 
     assert said(view, "state").endswith("the disk is full")
+
+
+@pytest.mark.parametrize(
+    ("leader", "words"),
+    [
+        (None, "node gpu2, leads"),
+        (Leader(host="gpu1"), "node gpu2, follows gpu1"),
+        (Leader(host="gpu1", endpoint="tcp://gpu1:5555"), "node gpu2, follows gpu1 (tcp://gpu1:5555)"),
+    ],
+)
+def test_a_node_says_which_it_is_and_where_changes_are_made(leader: Leader | None, words: str) -> None:
+    """Whoever looks at one of several pages must know which; a job of one node says nothing of it."""
+    view = views.running(place=Place(host="gpu2", node="gpu2"), leader=leader)
+
+    assert said(view, "state").endswith(words)
+    assert "node" not in said(views.running(place=Place(host="gpu2")), "state")
 
 
 def test_a_hung_job_shows_how_long() -> None:
