@@ -23,7 +23,7 @@ class Snapshot(Message, frozen=True, kw_only=True, tag="snapshot"):
     `counts` and `usage` are since this worker started, `job` since the job began, `span` since the last reset. Seconds are
     by activity: train data evaluate checkpoint paused telemetry. Memory is in bytes, by kind, at most `memory_limit`; `kept` is
     what windows keep for backward, by precision, and `saved` what the present one saves against float32. `skipped_in_a_row`
-    are the windows since the last one that was applied. `worked` are seconds in which this rank waited for no other.
+    are the windows since the last one that was applied. `worked` are seconds in which this rank waited for no other, on `hardware`.
     """
 
     rank: int
