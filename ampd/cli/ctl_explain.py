@@ -8,7 +8,7 @@ for each. The tables are loaded when an answer is made, because no other command
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ampd.core.keys import Key
     from ampd.core.ledger import Cause
 
-Kind = Literal["metric", "alert", "key", "cause", "failpoint"]
 FAILPOINTS = "failpoints"
 """The word that means all of them."""
 Answer = dict[str, Any]

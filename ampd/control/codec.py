@@ -56,11 +56,6 @@ class RequestError(CommandError):
         )  # fmt: skip
 
 
-def encode_request(request: Request) -> bytes:
-    """One frame."""
-    return msgspec.json.encode(request)
-
-
 def encode_reply(reply: Reply) -> bytes:
     """One frame; NaN and infinities become null, as JSON has none."""
     return msgspec.json.encode(reply)
@@ -83,12 +78,6 @@ def decode_told(frames: list[bytes]) -> Event | Heartbeat:
     if frames[0] == HEARTBEAT.encode():
         return msgspec.json.decode(frames[1], type=Heartbeat)
     return msgspec.json.decode(frames[1], type=Event)
-
-
-def decode_reply(frame: bytes) -> Reply:
-    """What a daemon answered; raises msgspec.ValidationError for anything else."""
-    reply: Reply = msgspec.json.decode(frame, type=Reply)
-    return reply
 
 
 def decode_request(frame: bytes) -> Request:

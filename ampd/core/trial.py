@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -211,18 +210,3 @@ class OnTrial(msgspec.Struct, frozen=True, kw_only=True):
     windows: int
     keys: tuple[str, ...]
     guards: dict[str, float | None]
-
-
-def begun(
-    revision: int,
-    since: int,
-    terms: Terms,
-    changes: Mapping[str, Any],
-    held: Mapping[str, Any],
-    job_file: Mapping[str, Any],
-) -> Trial:
-    """The trial that `changes` make over what the overlay `held`; `job_file` has the values of the other keys."""
-    return Trial(
-        revision=revision, since=since, terms=terms, back={key: held.get(key, job_file[key]) for key in changes},
-        dropped=tuple(key for key in changes if key not in held),
-    )  # fmt: skip
