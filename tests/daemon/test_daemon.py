@@ -155,7 +155,7 @@ def test_a_refused_configuration_ends_the_start(job: Job) -> None:
     daemon = job.start("--set", "job.on_finish=hold", worker="--refuse")
 
     assert daemon.ends() == 2
-    assert "ampd: the device refuses\nhint: ask less\n" in daemon.err.read_text()
+    assert "ampd: the device refuses\n  hint: ask less\n" in daemon.err.read_text()
     assert len(daemon.said("worker.started")) == 1
 
 
