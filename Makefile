@@ -11,8 +11,9 @@ SECONDS ?= 300
 demo: $(VENV)/installed  ## train the byte transformer on real text, in the foreground
 	$(BIN)/ampd start --config plugins/ampd-bytegpt/job.toml
 
+# Hundreds of processes are started, each of which would compile ampd anew where the environment forbids to keep bytecode.
 test: $(VENV)/installed-dev  ## the whole suite; under 10 minutes on 2 cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-dev  ## format, lint and types
 	$(BIN)/ruff format --check .
