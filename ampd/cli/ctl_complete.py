@@ -1,4 +1,4 @@
-"""What the shell's TAB offers: keys, the values of a key that has a few, presets.
+"""What the shell's TAB offers: keys, the values of a key that has a few, presets, words that have a meaning.
 
 Read off the same table as validation, so that what is offered is accepted. No daemon is asked: completion must be
 instant, and must work before there is one.
@@ -34,6 +34,13 @@ def assignments(context: click.Context, parameter: click.Parameter, incomplete: 
     if split is not None:
         return [_value(value) for value in _values(live.get(split)) if value.startswith(begun or name)]
     return [_item(f"{name}=", key) for name, key in live.items() if name.startswith(incomplete)]
+
+
+def meanings(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """A word that `explain` knows."""
+    from ampd.cli.ctl_explain import words
+
+    return [_value(word) for word in words() if word.startswith(incomplete)]
 
 
 def presets(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ampd.cli import ctl_complete
 from ampd.cli.command_line import say
 from ampd.cli.ctl_options import as_json_option
 
@@ -26,7 +27,7 @@ Answer = dict[str, Any]
 
 
 @click.command()
-@click.argument("word", metavar="METRIC|ALERT|KEY|CAUSE")
+@click.argument("word", metavar="METRIC|ALERT|KEY|CAUSE", shell_complete=ctl_complete.meanings)
 @as_json_option
 def explain(word: str, as_json: bool) -> None:
     """Say what a word of ampd means.

@@ -67,6 +67,13 @@ def test_presets_and_faults_are_offered() -> None:
     assert offered("inject", "") == list(typing.get_args(Fault))
 
 
+def test_what_can_be_explained_is_offered() -> None:
+    """Alerts, metrics, keys and causes, so that an operator need not know how a name goes on."""
+    assert offered("explain", "AmpdFallbackSp") == ["AmpdFallbackSpike"]
+    assert "ampd_fp32_fallbacks_total" in offered("explain", "ampd_fp32")
+    assert offered("explain", "transi") == ["transient"]
+
+
 def test_a_real_shell_gets_them() -> None:
     """The line of --help switches it on: bash asks the program, and is answered without a daemon."""
     environment = os.environ | {
