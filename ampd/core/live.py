@@ -49,7 +49,7 @@ class Live(msgspec.Struct, kw_only=True):
     def tell(self, report: Applied) -> None:
         """An action took effect; what fits into one boundary is remembered."""
         self.seq = max(self.seq, report.applied.seq)  # a window passed over comes before lower numbers
-        self.told = (*self.told, msgspec.structs.replace(report, choice=None))[-MOST_IN_FLIGHT:]
+        self.told = (*self.told, msgspec.structs.replace(report, choice=None, lr=None))[-MOST_IN_FLIGHT:]
 
     def untold(self, schedule: Sequence[AppliedAction]) -> tuple[Applied, ...]:
         """What a journal lacks: a checkpoint is ahead of it where its daemon was killed first."""

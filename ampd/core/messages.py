@@ -80,11 +80,15 @@ class Ready(Message, frozen=True, kw_only=True, tag="ready"):
 
 
 class Applied(Message, frozen=True, kw_only=True, tag="applied"):
-    """An action took effect; `differences` are the keys that it moved."""
+    """An action took effect; `differences` are the keys that it moved.
+
+    `choice` and `lr` are what holds since, as a snapshot has it; of a loop with rates of its own `lr` is None.
+    """
 
     applied: AppliedAction
     differences: tuple[Difference, ...] = ()
     choice: Choice | None = None
+    lr: float | None = None
 
 
 class Refused(Message, frozen=True, kw_only=True, tag="refused"):

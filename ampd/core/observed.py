@@ -94,16 +94,22 @@ def _follow(view: JobView, report: m.Applied) -> None:
         chosen = report.choice.precision.value
         view.precision_changes[chosen] = view.precision_changes.get(chosen, 0) + 1
     view.choice = report.choice or view.choice
-    _catch_up(view, report.applied)
+    _catch_up(view, report)
 
 
-def _catch_up(view: JobView, applied: m.AppliedAction) -> None:
+def _catch_up(view: JobView, report: m.Applied) -> None:
     """Whoever asks after an answer must not be told of a time before it: the next snapshot may be a while."""
-    last = view.snapshot
+    last, applied = view.snapshot, report.applied
     if last is not None and last.window <= applied.window and view.choice is not None:
         trial = None if _ends_trial(applied.action) else last.trial
+        lr = last.lr if report.lr is None else report.lr
         view.snapshots[0] = msgspec.structs.replace(
-            last, window=applied.window, revision=view.revision, precision=view.choice.precision, trial=trial
+            last,
+            window=applied.window,
+            revision=view.revision,
+            precision=view.choice.precision,
+            trial=trial,
+            lr=lr,
         )
 
 

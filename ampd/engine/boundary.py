@@ -46,8 +46,8 @@ class Boundary:
         self.hold_reason = ""
         self.failure = ""
         self.is_rolling_back = False
-        self._trainer = trainer
-        self._orders = orders
+        self.wants_snapshot = False  # the last crossing did more than its reports tell
+        self._trainer, self._orders = trainer, orders
         self._report = report
         self._job_file = job_file
         self._schedule: deque[m.AppliedAction] = deque()
@@ -84,6 +84,7 @@ class Boundary:
 
     def cross(self, window: int) -> None:
         """Apply everything that is due before `window`; other orders are left in `requested`. Never blocks."""
+        self.wants_snapshot = False
         while self._untold:
             self._report(self._untold.popleft())
         while self._schedule and self._schedule[0].window <= window:
@@ -102,6 +103,7 @@ class Boundary:
             self._pending.append(order)
         else:
             self.requested.append(order)
+            self.wants_snapshot = True
 
     def act(self, act: m.Act, window: int) -> None:
         """Carry out one ordered action; reports Applied, or Refused with nothing changed."""
@@ -158,7 +160,7 @@ class Boundary:
             )
 
     def _carry_out(self, applied: m.AppliedAction) -> None:
-        old = self._trainer.config
+        old, choice = self._trainer.config, self._trainer.choice
         match applied.action:
             case m.Configure():
                 self._configure(applied.action, applied.window)
@@ -181,8 +183,10 @@ class Boundary:
             self.live.budget = msgspec.structs.replace(self.live.budget, acted=True)
         report = m.Applied(
             applied=msgspec.structs.replace(applied, revision=self.live.revision),
-            differences=differences(old, self._trainer.config), choice=self._trainer.choice,
+            differences=differences(old, self._trainer.config), choice=self._trainer.choice, lr=self._trainer.next_lr,
         )  # fmt: skip
+        is_told_whole = _is_plain(applied.action) and self._trainer.choice == choice
+        self.wants_snapshot = self.wants_snapshot or not is_told_whole
         self.live.tell(report)
         self._report(report)
 
@@ -269,3 +273,8 @@ class Boundary:
         changes = raise_dtype(self._trainer.precision, self._trainer.capability)
         action = m.Configure(changes=changes)
         self._pending.append(m.Act(request_id="", action=action, author=POLICY, reason=reason))
+
+
+def _is_plain(action: m.Action) -> bool:
+    """A change that neither begins nor ends a trial."""
+    return isinstance(action, m.Configure) and action.trial is None and action.reverts is None

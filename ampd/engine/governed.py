@@ -31,6 +31,11 @@ class Governed(Protocol):
         ...
 
     @property
+    def next_lr(self) -> float | None:
+        """The learning rate of the next update; None where it is the program's own."""
+        ...
+
+    @property
     def capability(self) -> Capability:
         """What the device does natively."""
         ...

@@ -137,7 +137,8 @@ class Loop:
         # An order that came since then waits for the next boundary: where nothing was settled, nothing may change.
         if is_eventful and self._boundary.has_work(self.window):
             self._cross()
-            self._telemetry.push(self.window, self._boundary.live)  # after an answer, its effect is seen
+            if self._boundary.wants_snapshot:  # after an answer, its effect is seen
+                self._telemetry.push(self.window, self._boundary.live)
         self._serve_requests()
         if self._boundary.hold_reason:
             self._hold(m.Pause(request_id="", reason=self._boundary.hold_reason))

@@ -98,6 +98,11 @@ class Pairs:
         return self.current.trainer.choice if self.current is not None else None
 
     @property
+    def next_lr(self) -> float | None:
+        """Not known here: the program sets it as it likes."""
+        return None
+
+    @property
     def capability(self) -> Capability:
         """What the present pair's device does natively."""
         return self._trainer.capability

@@ -130,7 +130,8 @@ class TrainingOptimizer:
             self.serving.bring(self._boundary, pair)
         if self._boundary.has_work(number):
             self._boundary.cross(number)
-            pair.telemetry.push(number, self._boundary.live)
+            if self._boundary.wants_snapshot:
+                pair.telemetry.push(number, self._boundary.live)
 
 
 def _result(record: WindowRecord, output: Any) -> StepResult:

@@ -162,3 +162,17 @@ def test_the_work_of_ranks_outlives_their_processes() -> None:
             observe(view, rank, figures, now=2.0)
 
     assert worked(view) == {0: 5.0, 1: 7.0}
+
+
+@pytest.mark.parametrize(("told", "shown"), [(0.25, 0.25), (None, 0.1)])
+def test_a_change_is_seen_before_the_next_snapshot(bench: Bench, told: float | None, shown: float) -> None:
+    """Its report has the rate that holds since; a program that keeps its own tells none, and the last one stands."""
+    bench.running().report(msgspec.structs.replace(snapshot(3), lr=0.1))
+    change = m.Configure(changes={"optim.lr": 0.25})
+    done = m.AppliedAction(seq=1, window=4, revision=2, action=change)
+
+    bench.report(m.Applied(applied=done, lr=told))
+
+    last = bench.view.snapshot
+    assert last is not None
+    assert (last.window, last.revision, last.lr) == (4, 2, shown)

@@ -67,6 +67,18 @@ def test_an_action_takes_effect_and_is_reported() -> None:
     assert [str(d) for d in report.differences] == ["optim.lr 0.01 -> 0.5"]
 
 
+def test_a_report_says_what_holds_since() -> None:
+    """The next learning rate as the schedule has it, and the precision with its reason."""
+    crossing = Crossing(optim={"schedule": "constant", "warmup_windows": 4})
+    crossing.order(lr(0.8))
+
+    crossing.boundary.cross(0)
+
+    (report,) = crossing.said(m.Applied)
+    assert report.lr == crossing.trainer.next_lr == pytest.approx(0.2)
+    assert report.choice == crossing.trainer.choice
+
+
 def test_actions_are_numbered_without_holes() -> None:
     """A change makes a revision; a reset or a fault is an action without one."""
     crossing = Crossing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ampd.core import messages as m
-from ampd.engine import checkpoint
+from ampd.core.trial import Terms
+from ampd.engine import checkpoint, snapshot
 from ampd.engine.assembly import Parts
 from ampd.engine.mending import MustLeave
 from ampd.engine.window import MicroBatch
@@ -152,6 +154,30 @@ def test_every_window_is_timed_and_its_norm_counted(tmp_path: Path) -> None:
     assert last.distributions.grad_norm.cumulative[-1] == 40
     assert last.distributions.window_seconds.total <= last.seconds["train"] + last.seconds["data"]
     assert last.seconds["telemetry"] > 0
+
+
+SHOWN: list[tuple[str, list[m.Action], list[int]]] = [
+    ("plain changes", [m.Configure(changes={"optim.lr": 0.1 / n}) for n in range(1, 6)], []),
+    ("a reset", [m.Reset(what="stats")], [1]),
+    ("another precision", [m.Configure(changes={"amp.dtype": "bfloat16"})], [1]),
+    ("a trial", [m.Configure(changes={"optim.lr": 0.1}, trial=Terms(windows=2, guards=()))], [1, 3]),
+]
+"""Actions before window 1, and which windows a snapshot is sent before on their account."""
+
+
+@pytest.mark.parametrize(("actions", "shown"), [row[1:] for row in SHOWN], ids=[row[0] for row in SHOWN])
+def test_a_snapshot_follows_what_a_report_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, actions: list[m.Action], shown: list[int]
+) -> None:
+    """After an answer its effect is seen; a plain change is told whole by its report, and is shown with the next figures."""
+    monkeypatch.setattr(snapshot, "_PUSH_SECONDS", math.inf)
+    schedule = [act_at(1, action, seq) for seq, action in enumerate(actions, start=1)]
+    run = Run(tmp_path, job={"windows": 5}, amp={"dtype": "float32"}, schedule=schedule)
+
+    run.finish()
+
+    assert len(run.said(m.Applied)) >= len(actions)
+    assert [report.window for report in run.said(m.Snapshot)] == [*shown, 5]
 
 
 @pytest.mark.parametrize(("first_bad", "in_a_row"), [(6, 3), (2, 0)])

@@ -215,7 +215,7 @@ def test_what_a_killed_daemon_did_not_write_down_is_told_again() -> None:
     first.order(m.Cancel(), "cancelled")
     first.boundary.cross(11)
     saved = msgspec.json.decode(msgspec.json.encode(first.boundary.live.lasting()))
-    began, ended = (msgspec.structs.replace(report, choice=None) for report in first.said(m.Applied))
+    began, ended = (msgspec.structs.replace(report, choice=None, lr=None) for report in first.said(m.Applied))
 
     second = Crossing()
     pending = [m.Act(request_id="cancelled", action=m.Cancel()), m.Act(request_id="new", action=lr(0.7))]
