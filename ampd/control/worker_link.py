@@ -100,26 +100,30 @@ class WorkerLink:
             socket.linger = max(0, round(1000 * self._left()))
 
     def _carry(self, socket: zmq.Socket[bytes]) -> None:
-        poller = zmq.Poller()
-        poller.register(self._bell, zmq.POLLIN)
+        calm, full = self._poller(socket, zmq.POLLIN), self._poller(socket, zmq.POLLIN | zmq.POLLOUT)
         has_room = True
         while not self._is_over(has_room=has_room):
-            poller.register(socket, zmq.POLLIN if has_room else zmq.POLLIN | zmq.POLLOUT)
-            ready = dict(poller.poll(self._patience()))
-            if self._bell in ready:
-                os.eventfd_read(self._bell)
+            for source, events in (calm if has_room else full).poll(self._patience()):
+                if source is not socket:
+                    os.eventfd_read(self._bell)
+                elif events & zmq.POLLIN:
+                    self._take_order(socket)
             self._is_rung = False
-            if ready.get(socket, 0) & zmq.POLLIN:
-                self._take_orders(socket)
             has_room = self._send_all(socket)
 
-    def _take_orders(self, socket: zmq.Socket[bytes]) -> None:
-        while int(socket.EVENTS) & zmq.POLLIN:
-            frame = socket.recv(zmq.NOBLOCK)
-            try:
-                self.orders.put(_ORDERS.decode(frame))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                self.report(Warned(topic="link.garbled", message=f"an order that cannot be read: {error}"))
+    def _poller(self, socket: zmq.Socket[bytes], events: int) -> zmq.Poller:
+        poller = zmq.Poller()
+        poller.register(self._bell, zmq.POLLIN)
+        poller.register(socket, events)
+        return poller
+
+    def _take_order(self, socket: zmq.Socket[bytes]) -> None:
+        """One that is there; the next look finds the others, as cheaply as the socket could be asked for them."""
+        frame = socket.recv(zmq.NOBLOCK)
+        try:
+            self.orders.put(_ORDERS.decode(frame))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self.report(Warned(topic="link.garbled", message=f"an order that cannot be read: {error}"))
 
     def _send_all(self, socket: zmq.Socket[bytes]) -> bool:
         """Send what waits; False where the socket has no room for all of it."""
