@@ -28,7 +28,9 @@ class ServiceManager:
         self._status = ""
 
     def tell(self, view: JobView) -> None:
-        """Say what is new."""
+        """Say what is new; without a service manager, at no cost: it is called with all that happens."""
+        if not self._address:
+            return
         if view.state in _READY:
             self._say_once("READY=1")
         if view.state is JobState.STOPPING or view.state is JobState.FAILED:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import zmq
 
+_IN = int(zmq.POLLIN)
 _TURN = 64
 """Messages taken before other tasks of the loop get a turn: a flood must not stop the metrics page."""
 
@@ -44,7 +45,7 @@ class Pump:
 
     def _turn(self) -> None:
         for _ in range(_TURN):
-            if self._loop is None or not int(self._socket.EVENTS) & zmq.POLLIN:
+            if self._loop is None or not int(self._socket.get(zmq.EVENTS)) & _IN:
                 return
             try:
                 self._receive(self._socket.recv_multipart(zmq.NOBLOCK, copy=False))
