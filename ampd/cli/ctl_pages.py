@@ -239,7 +239,7 @@ def _spent(seconds: Mapping[str, float]) -> str:
     """A time, and the shares that make it up, the greatest first."""
     whole = sum(seconds.values())
     shares = sorted(((part / whole, name) for name, part in seconds.items() if part), reverse=True)
-    return f"{_number(whole)} s" + _note(", ".join(f"{name} {share:.0%}" for share, name in shares))
+    return f"{_number(whole)} s" + _note(", ".join(f"{name} {100 * share:.0f} %" for share, name in shares))
 
 
 def _bytes(number: float) -> str:

@@ -52,8 +52,8 @@ class Signs(msgspec.Struct, frozen=True):
         return ASCII if is_plain else UNICODE
 
 
-UNICODE = Signs("▁▂▃▄▅▆▇█", "━", "─", "─", "…")
-ASCII = Signs("_.,-~=*#", "#", "-", "-", ">")
+UNICODE = Signs("▁▂▃▄▅▆▇█", "━", "·", "─", "…")
+ASCII = Signs("_.,-~=*#", "#", ".", "-", ">")
 
 
 class History:

@@ -45,13 +45,14 @@ a:focus-visible {{ outline: 3px solid var(--link); outline-offset: 3px; border-r
 .grid {{ display: grid; grid-template-columns: repeat(12, minmax(0, 1fr)); gap: .75rem; margin-top: .75rem; }}
 section, header {{ background: var(--card); border: 1px solid var(--edge); border-radius: .5rem; padding: .875rem 1rem;
   min-width: 0; overflow-wrap: anywhere; }}
-section {{ grid-column: span 3; min-height: 11rem; }}
+section {{ grid-column: span 3; min-height: 14.75rem; }}
 #alerts {{ min-height: 6.25rem; }}
+#events {{ min-height: 11rem; }}
 section.wide {{ grid-column: span 6; display: flex; flex-direction: column; }}
 section.full {{ grid-column: 1 / -1; }}
 .figure {{ margin: .125rem 0; font-size: 1.5rem; font-weight: 600; line-height: 1.25; }}
 .state {{ font-weight: 600; }}
-.row {{ display: flex; flex-wrap: wrap; gap: .25rem 1.5rem; align-items: baseline; justify-content: space-between; }}
+.row {{ display: flex; flex-wrap: wrap; gap: .25rem 2rem; align-items: baseline; }}
 progress {{ width: 100%; height: .625rem; margin: .5rem 0 .25rem; accent-color: var(--line); }}
 .plot {{ display: grid; grid-template: minmax(8rem, 1fr) auto / minmax(3.25rem, auto) minmax(0, 1fr); gap: 0 .5rem;
   flex: 1; margin-top: .5rem; font-size: .8125rem; color: var(--soft); }}
@@ -74,13 +75,15 @@ li {{ display: grid; grid-template-columns: 5rem 17rem minmax(0, 1fr); gap: 0 .5
 footer {{ margin: 1rem .25rem; color: var(--soft); }}
 footer a {{ display: inline-block; padding: .25rem .125rem; margin-right: .75rem; }}
 @media (max-width: 62rem) {{
-  section {{ grid-column: span 6; }}
+  section {{ grid-column: span 6; min-height: 11rem; }}
+  #precision, #speed {{ min-height: 13.5rem; }}
   li {{ grid-template-columns: 5rem minmax(0, 1fr); border-top: 1px solid var(--edge); }}
   li span:last-child {{ grid-column: 2; }}
 }}
 @media (max-width: 40rem) {{
   body {{ padding: .5rem; }}
-  section, section.wide {{ grid-column: 1 / -1; min-height: 0; }}
+  section, section.wide {{ grid-column: 1 / -1; }}
+  section, #precision, #speed, #events {{ min-height: 0; }}
 }}
 """
 

@@ -41,7 +41,8 @@ def state(view: JobView) -> str:
     """Which job, how it is, and why; and which node of it."""
     kind, sign = _SIGNS[view.state]
     message = view.result.message if view.result is not None else view.state_reason
-    why = f'<p class="soft">{escape(message)}</p>' if message else ""
+    weight = "bad" if view.state is JobState.FAILED else "soft"
+    why = f'<p class="{weight}">{escape(message)}</p>' if message else ""
     word = f'<span class="state {kind}"><span aria-hidden="true">{sign} </span>{view.state}</span>'
     node = standing(view.place.node, view.leader)
     where = f'<p class="soft">node {escape(node)}</p>' if node else ""
@@ -91,7 +92,7 @@ def speed(view: JobView) -> str:
     windows, samples, tokens = rates
     more = f"{samples:,.0f} samples/s" + (f", {tokens:,.0f} tokens/s" if tokens else "")
     sampled = view.distributions.sampled
-    within = f"in a window: {_activities(sampled.seconds)}" if sampled.windows else ""
+    within = f"in a window: {_activities(sampled.seconds) or 'not looked into yet'}"
     return _headed("Throughput", f"{windows:.3g} windows/s", [more, _activities(seconds_of(view)), within])
 
 
@@ -140,7 +141,7 @@ def windows(view: JobView) -> str:
 def events(view: JobView) -> str:
     """What happened last, newest first."""
     rows = "".join(_event_row(told) for told in reversed(view.recent.lines))
-    return f"<h2>Last events</h2><ol>{rows}</ol>"
+    return f"<h2>Last events</h2><ol>{rows}</ol>" if rows else "<h2>Last events</h2><p>none yet</p>"
 
 
 def clock(moment: float) -> str:
@@ -188,7 +189,7 @@ def _left(view: JobView, at: int, total: int) -> str:
 def _activities(seconds: Mapping[str, float]) -> str:
     total = sum(seconds.values())
     shares = sorted(((spent / total, name) for name, spent in seconds.items() if spent), reverse=True)
-    return ", ".join(f"{escape(name)} {share:.0%}" for share, name in shares)
+    return ", ".join(f"{escape(name)} {100 * share:.0f}\N{NO-BREAK SPACE}%" for share, name in shares)
 
 
 def _saving(saved: Saved, view: JobView, now: float) -> list[str]:
@@ -225,6 +226,8 @@ def _facts(event: Event) -> str:
 
 
 def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Mapping):
         return " ".join(f"{name} {_word(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):

@@ -181,7 +181,7 @@ def test_the_time_of_a_window_is_taken_apart() -> None:
 
     line = ctl_pages.stats(answer(job={}, span={}, window_seconds=spent)).splitlines()[-1]
 
-    assert line.split(maxsplit=4)[4] == "0.1 s (backward 60%, forward 30%, optimizer 10%)"
+    assert line.split(maxsplit=4)[4] == "0.1 s (backward 60 %, forward 30 %, optimizer 10 %)"
     assert "time of a window" not in ctl_pages.stats(answer(job={}, span={}, window_seconds={}))
 
 

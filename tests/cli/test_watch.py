@@ -79,6 +79,16 @@ def test_80_by_24_says_it_all(said: str) -> None:
     assert said in text(frame())
 
 
+@pytest.mark.parametrize("signs", [UNICODE, ASCII], ids=["unicode", "ascii"])
+def test_a_bar_is_no_rule(signs: Signs) -> None:
+    """Also where there is no colour to tell them apart by, and the bar has only begun."""
+    lines = text(frame(status=STATUS | {"window": 1}), signs).splitlines()
+    bar = next(line for line in lines if "1/4000" in line)
+
+    assert bar.startswith(3 * signs.empty)
+    assert not bar.startswith(signs.rule)
+
+
 def test_a_node_says_which_it_is() -> None:
     """Below the state, in what fits the smallest terminal; a job of one node says nothing of it."""
     of_two = STATUS | {"node": "gpu2", "leader": {"host": "gpu1", "endpoint": "tcp://gpu1:5555"}}

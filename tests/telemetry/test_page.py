@@ -76,15 +76,15 @@ def test_every_cause_has_its_place_from_the_start() -> None:
 
 
 def test_the_time_within_a_window_is_on_the_page() -> None:
-    """Beside that of the loop, once a window was looked into."""
+    """Beside that of the loop, in a place that is there before a window was looked into."""
     sampled = Sampled()
     sampled.add({Activity.FORWARD: 0.25, Activity.BACKWARD: 0.75})
     view = eventful()
     before = said(view, "speed")
     view.past_distributions = Distributions(sampled=sampled)
 
-    assert "in a window" not in before
-    assert said(view, "speed") == f"{before} in a window: backward 75%, forward 25%"
+    assert before.endswith("in a window: not looked into yet")
+    assert said(view, "speed").endswith("in a window: backward 75 %, forward 25 %")
 
 
 def test_before_the_worker_speaks_nothing_is_made_up() -> None:
@@ -95,6 +95,7 @@ def test_before_the_worker_speaks_nothing_is_made_up() -> None:
     assert said(view, "loss").startswith("Loss none yet")
     assert said(view, "memory") == "Memory not measured"
     assert said(view, "speed") == "Throughput none yet"
+    assert said(view, "events") == "Last events none yet"
     assert fragments(view, NOW)["scale"].count("<svg ") == 1
 
 
@@ -128,6 +129,7 @@ def test_a_failed_job_says_why() -> None:
     view = views.running(state=JobState.FAILED, result=result)
 
     assert said(view, "state").endswith("the disk is full")
+    assert '<p class="bad">the disk is full</p>' in fragments(view, NOW)["state"]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +146,11 @@ def test_a_node_says_which_it_is_and_where_changes_are_made(leader: Leader | Non
 
     assert said(view, "state").endswith(words)
     assert "node" not in said(views.running(place=Place(host="gpu2")), "state")
+
+
+def test_a_fact_that_holds_or_not_is_a_word() -> None:
+    """Nobody who looks at a job need know what a programming language prints."""
+    assert "resumed no, " in said(eventful(), "events")
 
 
 def test_a_hung_job_shows_how_long() -> None:
