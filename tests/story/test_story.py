@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from ampd.core import protocol as p
-from tests.daemon.daemons import until
+from tests.daemon.daemons import Starter, until
+from tests.story.forked import Zygote
 from tests.story.jobs import DigitsJob, digits_job, metrics_of
 
 FALLBACKS = 'ampd_fp32_fallbacks_total{cause="forward"}'
@@ -18,8 +21,15 @@ STEADY = {"optim": 'lr = 3e-3\nwarmup_windows = 20\nschedule = "constant"'}
 """What does not depend on how many windows there are to come."""
 
 
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Starter]:
+    """Daemons that need not load torch: where it is not the point how a process is started."""
+    with contextlib.closing(Zygote()) as zygote:
+        yield zygote.start
+
+
 @pytest.mark.timeout(240)
-def test_one_job_end_to_end() -> None:
+def test_one_job_end_to_end(forked: Starter) -> None:
     """A job is changed, overflows, falls back, is counted, saved, stopped and resumed, as if it had never stopped."""
     with digits_job(windows=MANY) as job:
         job.write(**STEADY)
@@ -58,12 +68,13 @@ def test_one_job_end_to_end() -> None:
         assert (ready["resumed"], ready["window"], ready["revision"]) == (True, stopped.window, 2)
         assert resumed.ends(120) == 0
         assert f"{job.windows} applied of {job.windows}" in resumed.out.read_text()
-        assert_as_if_undisturbed(job, job.windows)
+        assert_as_if_undisturbed(job, job.windows, forked)
 
 
-def assert_as_if_undisturbed(job: DigitsJob, windows: int) -> None:
+def assert_as_if_undisturbed(job: DigitsJob, windows: int, forked: Starter) -> None:
     """The loss log has every window, and is that of a job that is given the journal and left alone."""
     with digits_job(windows) as undisturbed:
+        undisturbed.starter = forked
         undisturbed.write(**STEADY)
         undisturbed.directory.mkdir()
         shutil.copy(job.directory / "journal.jsonl", undisturbed.directory)
@@ -73,9 +84,10 @@ def assert_as_if_undisturbed(job: DigitsJob, windows: int) -> None:
 
 
 @pytest.mark.timeout(240)
-def test_a_killed_worker_is_replaced_and_nothing_is_lost() -> None:
+def test_a_killed_worker_is_replaced_and_nothing_is_lost(forked: Starter) -> None:
     """A worker that is killed in the middle comes back from its checkpoint, changes included, bit for bit."""
     with digits_job(windows=MANY) as job:
+        job.starter = forked
         job.write(**STEADY)
         daemon = job.start()
         daemon.runs(60)
@@ -86,13 +98,14 @@ def test_a_killed_worker_is_replaced_and_nothing_is_lost() -> None:
         stopped = daemon.ask(p.Stop())
         assert daemon.ends(120) == 0
 
-        assert_as_if_undisturbed(job, stopped.window)
+        assert_as_if_undisturbed(job, stopped.window, forked)
 
 
 @pytest.mark.timeout(240)
-def test_a_rollback_goes_back_and_passes_over_the_bad_window() -> None:
+def test_a_rollback_goes_back_and_passes_over_the_bad_window(forked: Starter) -> None:
     """With on_bad_window = rollback a window that is bad everywhere is met once, and the job goes on without it."""
     with digits_job(windows=MANY) as job:
+        job.starter = forked
         job.write(amp='dtype = "float32"\non_bad_window = "rollback"', checkpoint="every_windows = 20")
         daemon = job.start()
         daemon.runs(30)
