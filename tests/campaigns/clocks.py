@@ -32,7 +32,7 @@ _LAG_SECONDS = 60.0
 """A page may be that much older on a busy machine; a step that went into a counter would be an hour."""
 
 
-def case(seed: int, steps: int = STEPS) -> None:
+def case(seed: int, steps: int = STEPS, late_seconds: float = LATE_SECONDS) -> None:
     """Step so often; needs a C compiler, and is left out where there is none."""
     if shutil.which("cc") is None:
         print(f"{NAME}: left out: there is no C compiler")
@@ -46,7 +46,7 @@ def case(seed: int, steps: int = STEPS) -> None:
         for _ in range(steps):
             life.step()
             life.act()
-        life.hang()
+        life.hang(late_seconds)
         life.step()
         stopped = life.stop()
         compare(job, "bfloat16", stopped.window)
@@ -97,12 +97,12 @@ class Life:
                 )
                 assert self._outcome() == "confirmed", self._daemon.ask(p.History(last=1)).result
 
-    def hang(self) -> None:
+    def hang(self, late_seconds: float) -> None:
         """Stop the worker: it is found when its budget is over, not before and not much later."""
         os.kill(int(self._daemon.said("worker.started")[-1]["pid"]), signal.SIGSTOP)
         self._clock.step(self._draw.choice(_AHEAD))
         hung = self._daemon.hears("worker.hung", patience=_PATIENCE_SECONDS)
-        assert 0 <= hung["seconds"] - hung["budget_seconds"] <= LATE_SECONDS, hung
+        assert 0 <= hung["seconds"] - hung["budget_seconds"] <= late_seconds, hung
         self._daemon.hears("worker.became_ready", 2, patience=_PATIENCE_SECONDS)
 
     def stop(self) -> p.Done:
