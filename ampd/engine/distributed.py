@@ -2,8 +2,8 @@
 
 torch does the work: torchrun starts the processes, DistributedDataParallel averages the gradients, gloo and NCCL
 carry. What is added here is agreement. With more than one rank every attempt ends in one elementwise MAX over a
-small vector: a flag for each figure that is not finite, each rank's losses in slots of its own (so that a maximum
-gathers them), and whether rank 0 has orders waiting. It is always executed, never only when something is wrong: a
+small vector: each rank's losses in slots of its own (so that a maximum gathers them), the other figures, and whether
+rank 0 has orders waiting; what is not finite travels as infinity, which is above all that is. It is always executed, never only when something is wrong: a
 collective that one rank skips is a hang. What comes out is the same on all ranks, so whatever is decided from it
 (replay, skip, scale, policy) is decided alike everywhere, and nobody is asked again. The reading that judges a window
 is the only one: agreement adds none.
@@ -144,20 +144,18 @@ class Group(Whole):
 
     def agree(self, figures: Tensor, losses: int, *, is_struck: bool) -> Tensor:
         """The one collective of an attempt; the last two figures that it returns are for `hear`."""
-        count, apart = len(figures), self._apart(len(figures), losses)
-        bad = ~figures.isfinite() | is_struck
-        sane = figures.masked_fill(bad, 0.0)
+        apart = self._apart(len(figures), losses)
+        told = torch.full_like(figures, torch.inf) if is_struck else figures.nan_to_num(*[torch.inf] * 3)
         slots = torch.full((self.world, apart), -torch.inf, device=figures.device)
-        slots[self.rank] = sane[:apart]
+        slots[self.rank] = told[:apart]
         words = torch.tensor((not self._own.empty(), is_struck), dtype=torch.float32).to(figures.device)
-        vector = torch.cat((bad.float(), sane[apart:], slots.reshape(-1), words))
+        vector = torch.cat((slots.reshape(-1), told[apart:], words))
         dist.all_reduce(vector, dist.ReduceOp.MAX)
-        flags, others, by_rank, words = torch.split(vector, [count, count - apart, slots.numel(), 2])
-        combined = self._combined(by_rank.reshape(slots.shape), losses)
-        agreed = torch.cat((combined, others)).masked_fill(flags.ne(0), torch.nan)
+        agreed = vector.masked_fill(vector == torch.inf, torch.nan)
+        by_rank, others = torch.split(agreed, [slots.numel(), len(vector) - slots.numel()])
         self._waits(False)
         self._work.begin()
-        return torch.cat((agreed, words))
+        return torch.cat((self._combined(by_rank.reshape(slots.shape), losses), others))
 
     def hear(self, figures: list[float]) -> Heard:
         """Take off the last two: whether any rank has orders, and whether an error struck one."""
