@@ -127,7 +127,7 @@ def outfit(
     runs = FaultyWorkload(workload, injector) if config.inject.allowed else workload
     joined = ranks.join(runs, workload.model, accumulate=config.amp.enable_distributed_accumulation)
     breakdown = Breakdown(clock_of(device), sampled)
-    execute = Execute(joined, parameters, device, ranks, breakdown)
+    execute = Execute(joined, parameters, device, ranks, breakdown, rewind.strays)
     return Parts(
         workload=workload, parameters=parameters, optimizer=optimizer, device=device,
         rewind=rewind, injector=injector, ledger=ledger, stages=stages,

@@ -1,12 +1,12 @@
 """The ranks of a job: one process that is alone, or a group that judges every window together.
 
 torch does the work: torchrun starts the processes, DistributedDataParallel averages the gradients, gloo and NCCL
-carry. What is added here is agreement. With more than one rank every attempt ends in one elementwise MAX over a
-small vector: each rank's losses in slots of its own (so that a maximum gathers them), the other figures, and whether
-rank 0 has orders waiting; what is not finite travels as infinity, which is above all that is. It is always executed, never only when something is wrong: a
-collective that one rank skips is a hang. What comes out is the same on all ranks, so whatever is decided from it
-(replay, skip, scale, policy) is decided alike everywhere, and nobody is asked again. The reading that judges a window
-is the only one: agreement adds none.
+carry. What is added here is agreement. With more than one rank every attempt takes one elementwise MAX over a small
+vector: each rank's losses in slots of its own (so that a maximum gathers them), other figures that ranks may see
+differently, and whether rank 0 has orders waiting; `agreement` says when, and why so early. It is always executed, never
+only when something is wrong: a collective that one rank skips is a hang. What comes out is the same on all ranks, so
+whatever is decided from it (replay, skip, scale, policy) is decided alike everywhere, and nobody is asked again. The
+reading that judges a window is the only one: agreement adds none.
 
 Orders reach one rank. When a window's vector says that some wait, all ranks take them at the next boundary, as
 msgspec bytes in the order of ranks; so a change, a pause, a checkpoint or a stop is met by all at the same window. Every rank builds
@@ -36,7 +36,8 @@ from torch.distributed import Store  # type: ignore[attr-defined]  # it does not
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from ampd.engine import exchange
+from ampd.engine import agreement, exchange
+from ampd.engine.agreement import Asked, FiniteCount
 from ampd.engine.averaged import Averaged, LossModule
 from ampd.engine.mending import is_out_of_memory
 from ampd.engine.overrides import is_constant_overflow
@@ -62,6 +63,9 @@ class Group(Whole):
         self._averaged: DistributedDataParallel | None = None
         self._accumulates = True
         self._is_sending = False
+        self._foretells = False
+        self._asked: Asked | None = None
+        self._finite = FiniteCount()
         self._work: Work = HostWork()
 
     @property
@@ -96,8 +100,10 @@ class Group(Whole):
             )  # its successor is not in all versions that we take
             self._averaged = DistributedDataParallel(LossModule(workload, model), broadcast_buffers=False)
         self._accumulates = accumulate
-        self._work = work_on(next(model.parameters()).device)
-        self.stand_in(1)
+        device = next(model.parameters()).device
+        self._work = work_on(device)
+        self._send_zeros()
+        self._foretells = len(set(self.gather(agreement.kernels_on(device)))) == 1
         return Averaged(self._averaged)
 
     def accumulating(self, *, parts: bool = False) -> AbstractContextManager[object]:
@@ -129,12 +135,17 @@ class Group(Whole):
             return error
         raise error
 
-    def stand_in(self, micro_batches: int) -> None:
+    def stand_in(self, micro_batches: int, losses: Tensor) -> None:
         """As many passes as the others make, over the parameters alone."""
-        assert self._averaged is not None, "only the passes of a model that was joined are kept"
         with self.accumulating():
             for _ in range(micro_batches - 1):
-                self.backward(self._averaged(None))
+                self._send_zeros()
+        if self._foretells:
+            self._ask(torch.cat((losses, losses.new_zeros(1))), len(losses), is_struck=True)
+        self._send_zeros()
+
+    def _send_zeros(self) -> None:
+        assert self._averaged is not None, "only the passes of a model that was joined are kept"
         self.backward(self._averaged(None))
 
     def align(self, tensors: Callable[[], Sequence[Tensor]]) -> None:
@@ -142,24 +153,28 @@ class Group(Whole):
         for tensor in tensors():
             dist.broadcast(tensor.view(torch.uint8), 0)
 
+    def foretell(self, losses: Sequence[Tensor], strays: Callable[[], Tensor]) -> None:
+        """Begin the agreement, where all ranks will see alike what comes after it."""
+        self._asked = None
+        if self._foretells:
+            self._ask(torch.cat((torch.stack(list(losses)), strays())), len(losses))
+
     def agree(self, figures: Tensor, losses: int, *, is_struck: bool) -> Tensor:
-        """The one collective of an attempt; the last two figures that it returns are for `hear`."""
-        apart = self._apart(len(figures), losses)
-        told = torch.full_like(figures, torch.inf) if is_struck else figures.nan_to_num(*[torch.inf] * 3)
-        slots = torch.full((self.world, apart), -torch.inf, device=figures.device)
-        slots[self.rank] = told[:apart]
-        words = torch.tensor((not self._own.empty(), is_struck), dtype=torch.float32).to(figures.device)
-        vector = torch.cat((slots.reshape(-1), told[apart:], words))
-        dist.all_reduce(vector, dist.ReduceOp.MAX)
-        agreed = vector.masked_fill(vector == torch.inf, torch.nan)
-        by_rank, others = torch.split(agreed, [slots.numel(), len(vector) - slots.numel()])
+        """The one collective of an attempt, or its end; the last four figures that it returns are for `hear`."""
+        was_foretold = self._asked is not None
+        asked = self._asked or self._ask(figures, self._apart(len(figures), losses), is_struck=is_struck)
+        by_rank, others = agreement.answer(asked)
+        self._asked = None
+        if was_foretold:
+            others = agreement.completed(others, figures[losses:])
         self._waits(False)
         self._work.begin()
-        return torch.cat((self._combined(by_rank.reshape(slots.shape), losses), others))
+        return torch.cat((self._combined(by_rank, losses), others))
 
     def hear(self, figures: list[float]) -> Heard:
-        """Take off the last two: whether any rank has orders, and whether an error struck one."""
-        *figures, called, struck = figures
+        """Take off the last four, of `_ask`; raises RuntimeError where a rank has judged attempts unlike the others."""
+        *figures, called, struck, most, least = figures
+        self._finite.add(figures, most, least)
         self.is_called = self.is_called or called > 0
         return Heard(figures, was_struck=struck > 0)
 
@@ -197,6 +212,13 @@ class Group(Whole):
     def to_save(self, model: nn.Module, optimizer: optim.Optimizer) -> tuple[Weights, Moments]:
         """As they are on rank 0; all ranks have the same."""
         return state_of(model, optimizer) if self.rank == 0 else ({}, {})
+
+    def _ask(self, figures: Tensor, apart: int, *, is_struck: bool = False) -> Asked:
+        """With whether orders wait, whether this rank was struck, and its count, as words."""
+        words = (not self._own.empty(), is_struck, *self._finite.words())
+        shape = torch.Size((self.world, apart))
+        self._asked = agreement.ask(figures, words, self.rank, shape, is_struck=is_struck)
+        return self._asked
 
     def _apart(self, count: int, losses: int) -> int:
         """How many of `count` figures, from the first, each rank has in slots of its own."""

@@ -98,8 +98,15 @@ class Ranks(Protocol):
         """The error to mend together with the other ranks; raises it where that cannot be."""
         ...
 
-    def stand_in(self, micro_batches: int) -> None:
-        """Send gradients for so many micro-batches that could not be run, so that nobody waits for them."""
+    def foretell(self, losses: Sequence[Tensor], strays: Callable[[], Tensor]) -> None:
+        """Say a window's losses, scalars, and strays right before its last pass, whose time hides how long that takes."""
+        ...
+
+    def stand_in(self, micro_batches: int, losses: Tensor) -> None:
+        """Send gradients for so many micro-batches that could not be run, so that nobody waits for them.
+
+        `losses` stand for those of the window, one for each micro-batch.
+        """
         ...
 
     def collect(self) -> None:
@@ -119,7 +126,7 @@ class Ranks(Protocol):
         ...
 
     def agree(self, figures: Tensor, losses: int, *, is_struck: bool) -> Tensor:
-        """Figures of which the first `losses` are means over ranks, and NaN where any rank's was not finite.
+        """Figures of which the first `losses` are means over ranks, and NaN where any rank's was not finite; strays are last.
 
         Where a rank is struck all of them are NaN on all ranks.
         """
@@ -232,7 +239,10 @@ class Alone(Whole):
         """It is mended where it is caught."""
         raise error
 
-    def stand_in(self, micro_batches: int) -> None:
+    def foretell(self, losses: Sequence[Tensor], strays: Callable[[], Tensor]) -> None:
+        """To nobody."""
+
+    def stand_in(self, micro_batches: int, losses: Tensor) -> None:
         """Nobody waits."""
 
     def align(self, tensors: Callable[[], Sequence[Tensor]]) -> None:

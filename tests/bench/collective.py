@@ -2,26 +2,33 @@
 
     python -m tests.bench.collective [--turns 40] [--windows 25]
 
-Two ranks on the CPU, joined by gloo, train windows of about 20 ms. A turn is so many windows with the one collective of
-`Group.agree`, then as many in which each rank judges by itself, which is wrong and only here; so whatever else the machine
-does falls on both. DDP averages gradients in both, so ranks wait for each other there either way, and what is left is what
-the agreement adds. The figure is the median over turns of the share that the windows with it took longer.
+Two ranks on the CPU, joined by gloo, train windows of about 20 ms, in three ways: `early`, the agreement as it is, begun
+before the last pass; `late`, begun when that is over, as it is between unlike processors; and `none`, in which each rank
+judges by itself, which is wrong and only here. DDP averages gradients in all three, so ranks wait for each other there either
+way, and what is left is what the agreement adds. A turn is so many windows of each way, in an order that is drawn for each
+turn, so that whatever else the machine does, and whatever a way leaves behind for the next one, falls on all of them.
+
+Three figures, of rank 0, each a median over turns. *Longer by* is the share that windows took longer than those of `none` in
+the same turn: it is what counts, and on a machine that is busy otherwise it says little. *In agree* is the time from having
+figures to having agreed on them. *CPU* is that of all threads of the process, which no other process can add to; where there
+are as many ranks as cores it is time that windows lose, wherever it is spent.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
+import random
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -38,29 +45,47 @@ WANTED_SECONDS = 0.02
 _WIDTH, _STEP = 256, 16
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """Mean seconds of a window, with the agreement and without."""
+class Way(StrEnum):
+    """When ranks ask each other."""
 
-    agreed: float
-    apart: float
-
-    @property
-    def share(self) -> float:
-        """How much longer with it."""
-        return self.agreed / self.apart - 1
+    EARLY = "early"
+    LATE = "late"
+    NONE = "none"
 
 
-class Apart(Group):
-    """A rank that asks nobody."""
+class Spent(msgspec.Struct, frozen=True):
+    """Mean seconds of a window: its length, what of it was spent in agreeing, and CPU time of all threads."""
 
-    is_asking = True
+    window: float
+    agreeing: float
+    cpu: float
+
+
+Turn = dict[Way, Spent]
+
+
+class Asking(Group):
+    """A rank that asks in one way or the other, and times it."""
+
+    def __init__(self) -> None:
+        super().__init__(toy.orders())
+        self.way = Way.EARLY
+        self.agreeing = 0.0
+
+    def foretell(self, losses: Sequence[Tensor], strays: Callable[[], Tensor]) -> None:
+        """Only where it asks early."""
+        if self.way is Way.EARLY:
+            super().foretell(losses, strays)
 
     def agree(self, figures: Tensor, losses: int, *, is_struck: bool) -> Tensor:
-        """With the others only while it is asking."""
-        if self.is_asking:
-            return super().agree(figures, losses, is_struck=is_struck)
-        return torch.cat((figures, torch.zeros(2)))
+        """With the others, or without."""
+        begun = time.perf_counter()
+        if self.way is Way.NONE:
+            agreed = torch.cat((figures, torch.zeros(4)))
+        else:
+            agreed = super().agree(figures, losses, is_struck=is_struck)
+        self.agreeing += time.perf_counter() - begun
+        return agreed
 
 
 class Layers:
@@ -102,7 +127,7 @@ def timed(subject: Trainer, windows: int) -> float:
     return (time.perf_counter() - begun) / windows
 
 
-def samples_for(seconds: float, ranks: Apart) -> int:
+def samples_for(seconds: float, ranks: Asking) -> int:
     """So many that a window takes about as long on rank 0; all ranks take its word."""
     samples = _STEP * ranks.world
     while True:
@@ -113,37 +138,53 @@ def samples_for(seconds: float, ranks: Apart) -> int:
         samples *= 2
 
 
-def measured(ranks: Apart, turns: int, windows: int, seconds: float = WANTED_SECONDS) -> list[Turn]:
-    """All turns of one rank."""
+def spent(subject: Trainer, ranks: Asking, windows: int) -> Spent:
+    """On so many windows, in the way that is set."""
+    ranks.all(True)  # nobody begins before the others have ended
+    ranks.agreeing, begun = 0.0, time.process_time()
+    window = timed(subject, windows)
+    return Spent(window, ranks.agreeing / windows, (time.process_time() - begun) / windows)
+
+
+def measured(ranks: Asking, turns: int, windows: int, seconds: float = WANTED_SECONDS) -> list[Turn]:
+    """All turns of one rank; every rank draws the same orders."""
     subject = trainer_of(samples_for(seconds, ranks), ranks)
-    timed(subject, windows)
-    found = []
+    draw = random.Random(turns)
+    found: list[Turn] = []
     for _ in range(turns):
-        took = {}
-        for ranks.is_asking in (True, False):
-            took[ranks.is_asking] = timed(subject, windows)
-        ranks.is_asking = True
-        found.append(Turn(agreed=took[True], apart=took[False]))
+        turn: Turn = {}
+        for ranks.way in draw.sample(list(Way), len(Way)):
+            turn[ranks.way] = spent(subject, ranks, windows)
+        found.append(turn)
     return found
 
 
 def play(seed: int, directory: Path) -> None:
     """One rank; `seed` carries turns and windows, since a forked rank is told one number."""
-    ranks = Apart(toy.orders())
+    ranks = Asking()
     turns = measured(ranks, *divmod(seed, 1000))
     if ranks.rank == 0:
-        (directory / "turns.json").write_text(json.dumps([asdict(turn) for turn in turns]))
+        (directory / "turns.json").write_bytes(msgspec.json.encode(turns))
+
+
+def read(directory: Path) -> list[Turn]:
+    """What `play` left there."""
+    return msgspec.json.decode((directory / "turns.json").read_bytes(), type=list[Turn])
 
 
 def told(turns: Sequence[Turn]) -> str:
     """The figures, for a person."""
-    shares = [turn.share for turn in turns]
+    head = "| way | window | longer by | standard error | in agree | CPU |\n|---|---|---|---|---|---|\n"
+    return head + "".join(_row(way, turns) for way in Way)
+
+
+def _row(way: Way, turns: Sequence[Turn]) -> str:
+    shares = [turn[way].window / turn[Way.NONE].window - 1 for turn in turns]
     error = statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else float("nan")
-    with_it, without = (statistics.median(getattr(t, name) for t in turns) for name in ("agreed", "apart"))
-    return (
-        f"| turns | window without | window with | longer by | standard error |\n|---|---|---|---|---|\n"
-        f"| {len(turns)} | {without * 1e3:.2f} ms | {with_it * 1e3:.2f} ms | {statistics.median(shares):+.2%} | {error:.2%} |\n"
-    )
+    names = Spent.__struct_fields__
+    window, agreeing, cpu = (statistics.median(getattr(t[way], name) for t in turns) * 1e3 for name in names)
+    longer = f"{statistics.median(shares):+.2%} | {error:.2%}"
+    return f"| {way} | {window:.2f} ms | {longer} | {agreeing:.3f} ms | {cpu:.2f} ms |\n"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -158,10 +199,13 @@ def main(words: Sequence[str] | None = None) -> int:
     )  # a rank is told a name, and this may be __main__
     with tempfile.TemporaryDirectory() as directory:
         fork(ours.play, given.turns * 1000 + given.windows, Path(directory), worlds=[2])
-        rows = json.loads((Path(directory) / "turns.json").read_text())
-    table = told([Turn(**row) for row in rows])
-    head = f"# What the agreement costs a window\n\n`python -m tests.bench.collective`, two ranks by gloo on {os.cpu_count()} cores,"
-    REPORT.write_text(f"{head} load {load:.1f} before it began.\n\n{table}")
+        table = told(read(Path(directory)))
+    _before, _heading, findings = REPORT.read_text().partition("\n## ")
+    command = f"`python -m tests.bench.collective --turns {given.turns} --windows {given.windows}`"
+    machine = f"two ranks by gloo on {os.cpu_count()} cores, load {load:.1f} before it began"
+    REPORT.write_text(
+        f"# What the agreement costs a window\n\n{command}, {machine}.\n\n{table}\n## {findings}"
+    )
     print(table)
     return 0
 
