@@ -100,7 +100,10 @@ class Mending:
         return self._remedy([finding], error, attempt)
 
     def mend_together(self, error: RuntimeError | None, attempt: Attempt) -> Mended:
-        """The same on all ranks, of which some were struck and this one by `error`; two collectives."""
+        """The same on all ranks, of which some were struck and this one by `error`; two collectives.
+
+        A deferred attempt may have met what was learned since it was made.
+        """
         own = self._finding(error) if error is not None else None
         self._count(error)
         said = self._ranks.gather(msgspec.msgpack.encode(own or Finding()))
@@ -128,12 +131,14 @@ class Mending:
         """What helps against all of it."""
         short = [(rank, finding.shortage) for rank, finding in enumerate(found) if finding.shortage]
         blamed = {finding.blamed.module: finding.blamed for finding in found if finding.blamed is not None}
-        if any(module in self._overrides.learned for module in blamed):
+        known = blamed.keys() & self._overrides.learned.keys()
+        if known and not attempt.is_deferred:
             raise error or RuntimeError(f"{', '.join(blamed)}: float32 did not help on another rank")
         if short:
             rank, said = short[0]
             attempt = self._divide(said if self._ranks.world == 1 else f"rank {rank}: {said}", error, attempt)
-        for override in blamed.values():
+        attempt = replace(attempt, is_deferred=False)
+        for override in (blamed[module] for module in blamed if module not in known):
             self._overrides.add(override)
             self._emit(
                 Widened(window=attempt.window.number, module=override.module, location=override.location)

@@ -98,6 +98,7 @@ def scenarios(seed: int, world: int) -> dict[str, Scenario]:
         "memory at first": ({0: {last: "oom"}}, full),
         "constant on the last rank": ({3: {last: "constant"}}, half),
         "constant, late": ({4: {last: "constant"}}, late),
+        "constants, late": ({4: {last: "constant"}, 5: {0: "constant"}}, late),
         "memory and constant": ({3: {0: "constant", last: "oom"}}, half),
         "random errors": (struck, half),
         "random errors, late": (struck, late),

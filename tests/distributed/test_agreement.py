@@ -18,10 +18,12 @@ SEED = random.SystemRandom().randrange(2**31)
 WORLDS = (2, 4)
 NAMES = list(scenarios(SEED, 2))
 EXACT = ("plain", "uneven", "every backward")
-IN_ORDER = [name for name in NAMES if name not in ("memory, late", "constant, late", "random errors, late")]
+LATE = ("memory, late", "constant, late", "constants, late", "random errors, late")
+IN_ORDER = [name for name in NAMES if name not in LATE]
 """An error that all ranks learn of a window late is mended after its successor, where one process mends it at once."""
-LEDGERS = [name for name in NAMES if name not in ("both", "memory and constant", "random errors, late")]
-"""Where one process meets the same faults: it can have one in a window, and no overflow in a module that a constant one
+UNLIKE = ("both", "memory and constant", "constants, late", "random errors, late")
+LEDGERS = [name for name in NAMES if name not in UNLIKE]
+"""Where one process meets the same faults: it can have one in a window, and none in a module that a constant one
 window earlier has put into float32 already; the group learns of that constant a window late."""
 
 Played = list[dict[str, Any]]
@@ -156,3 +158,14 @@ def test_errors_of_two_kinds_are_mended_at_once(played: Callable[[int], Played],
 
     assert [report["type"] for report in group["reports"]] == ["split", "widened"]
     assert group["records"][3]["replays"] == [["constant", "float32"]]
+
+
+@in_every_world
+def test_a_constant_that_is_met_twice_before_it_is_known_is_mended_twice(
+    played: Callable[[int], Played], world: int
+) -> None:
+    """The second window was under way when the first told of it: that float32 did not help is not said of either."""
+    group = played(world)[0]["constants, late"]
+
+    assert [report["type"] for report in group["reports"]] == ["widened"]
+    assert [group["records"][number]["replays"] for number in (4, 5)] == [[["constant", "float32"]]] * 2

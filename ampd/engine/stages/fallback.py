@@ -87,7 +87,7 @@ class Fallback:
     def _resolve(self, failed: Outcome, mark: Mark, proceed: Proceed) -> Outcome:
         if not failed.was_struck:
             return self._descend(failed, mark, proceed)
-        together = self._mending.mend_together(failed.struck, replace(failed.attempt, is_deferred=False))
+        together = self._mending.mend_together(failed.struck, failed.attempt)
         outcome = self._finish(together, mark, proceed)
         return outcome if outcome.verdict is Verdict.FINITE else self._descend(outcome, mark, proceed)
 
