@@ -16,25 +16,25 @@ import click
 from ampd.core.change import show
 from ampd.core.group import Leader, standing
 from ampd.core.protocol import Done
+from ampd.core.shown import in_bytes, in_time, note
 
 _COLOURS = {
     "running": "green", "completed": "green", "paused": "yellow", "recovering": "yellow", "stopping": "yellow",
     "failed": "red",
 }  # fmt: skip
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def status(done: Done) -> str:
     """The page of `ampctl status`."""
     r = done.result
-    title = f"{r.get('name', '?')}  {_state(str(r.get('state', '?')))}" + _note(r.get("state_reason"))
+    title = f"{r.get('name', '?')}  {_state(str(r.get('state', '?')))}" + note(r.get("state_reason"))
     rows = [
         *among_nodes(r),
         ("window", _progress(r)),
         ("phase", _standing(r.get("standing"))),
-        ("precision", str(r.get("precision") or "-") + _note(r.get("precision_reason"))),
+        ("precision", str(r.get("precision") or "-") + note(r.get("precision_reason"))),
         *_on_trial(r.get("trial")),
-        ("loss", _number(r.get("loss")) + _note(_with("best", r.get("best_loss")))),
+        ("loss", _number(r.get("loss")) + note(_with("best", r.get("best_loss")))),
         ("loss scale", _number(r.get("scale"))),
         ("gradients", f"norm {_number(r.get('grad_norm'))}, lr {_number(r.get('lr'))}"),
         ("fallbacks", _by_cause(r.get("fp32_fallbacks"))),
@@ -43,14 +43,14 @@ def status(done: Done) -> str:
             "speed",
             f"{_number(r.get('windows_per_second'))} windows/s, {_number(r.get('samples_per_second'))} samples/s",
         ),
-        ("memory", ", ".join(f"{kind} {_bytes(n)}" for kind, n in (r.get("memory") or {}).items()) or "-"),
+        ("memory", ", ".join(f"{kind} {in_bytes(n)}" for kind, n in (r.get("memory") or {}).items()) or "-"),
         ("checkpoint", _last_checkpoint(r.get("checkpoint"))),
         ("restarts", _by_cause(r.get("restarts"))),
         ("metrics", f"http://{r['http']}/metrics" if r.get("http") else "-"),
         ("revision", show(r.get("revision", done.revision))),
         (
             "daemon",
-            f"pid {r.get('pid', '-')}, up {_duration(r.get('uptime_seconds'))}, {r.get('directory', '-')}",
+            f"pid {r.get('pid', '-')}, up {_uptime(r.get('uptime_seconds'))}, {r.get('directory', '-')}",
         ),
     ]
     if r.get("message"):
@@ -114,11 +114,11 @@ def stats(done: Done) -> str:
         (
             "mean loss",
             "",
-            _number(loss.get("mean")) + _note(f"{left_out} not finite, left out" if left_out else ""),
+            _number(loss.get("mean")) + note(f"{left_out} not finite, left out" if left_out else ""),
         ),
     ]
     if saved := done.result.get("memory_saved"):
-        rows.append(("memory saved", "", f"{_bytes(saved['bytes'])} a micro-batch ({saved['basis']})"))
+        rows.append(("memory saved", "", f"{in_bytes(saved['bytes'])} a micro-batch ({saved['basis']})"))
     if spent := done.result.get("window_seconds"):
         rows.append(("time of a window", "", _spent(spent)))
     return "\n".join(in_columns(rows))
@@ -132,7 +132,7 @@ def reset(done: Done) -> str:
 def checkpoint(done: Done) -> str:
     """The line of `ampctl checkpoint`."""
     r = done.result
-    return f"saved window {done.window} to {r['path']} ({_bytes(r['bytes'])} in {_number(r['seconds'])} s)"
+    return f"saved window {done.window} to {r['path']} ({in_bytes(r['bytes'])} in {_number(r['seconds'])} s)"
 
 
 def moved(done: Done) -> str:
@@ -167,7 +167,7 @@ def _progress(r: Mapping[str, Any]) -> str:
     window, total, speed = r.get("window"), r.get("total_windows"), r.get("windows_per_second")
     if window is None or not total:
         return _number(window)
-    left = f", {_duration((total - window) / speed)} left" if speed and r.get("state") == "running" else ""
+    left = f", {in_time((total - window) / speed)} left" if speed and r.get("state") == "running" else ""
     return f"{window} of {total} ({100 * window / total:.1f} %), epoch {r.get('epoch', '-')}{left}"
 
 
@@ -183,8 +183,8 @@ def _standing(standing: Mapping[str, Any] | None) -> str:
     if standing is None:
         return "-"
     budget = standing.get("budget_seconds")
-    return f"{standing['phase']}, {_duration(standing['seconds'])} without progress" + _note(
-        f"budget {_duration(budget)}" if budget is not None else "not judged"
+    return f"{standing['phase']}, {in_time(standing['seconds'])} without progress" + note(
+        f"budget {in_time(budget)}" if budget is not None else "not judged"
     )
 
 
@@ -202,7 +202,7 @@ def trial_now(trial: Mapping[str, Any]) -> str:
 
 def _last_checkpoint(saved: Mapping[str, Any] | None) -> str:
     return (
-        f"window {saved['window']}, {_duration(saved['age_seconds'])} ago, {saved['path']}"
+        f"window {saved['window']}, {in_time(saved['age_seconds'])} ago, {saved['path']}"
         if saved
         else "none yet"
     )
@@ -239,32 +239,15 @@ def _spent(seconds: Mapping[str, float]) -> str:
     """A time, and the shares that make it up, the greatest first."""
     whole = sum(seconds.values())
     shares = sorted(((part / whole, name) for name, part in seconds.items() if part), reverse=True)
-    return f"{_number(whole)} s" + _note(", ".join(f"{name} {100 * share:.0f} %" for share, name in shares))
+    return f"{_number(whole)} s" + note(", ".join(f"{name} {100 * share:.0f} %" for share, name in shares))
 
 
-def _bytes(number: float) -> str:
-    power = 0
-    while abs(number) >= 1000 and power < len(_UNITS) - 1:
-        number, power = number / 1000, power + 1
-    return f"{number:.3g} {_UNITS[power]}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+def _uptime(seconds: float | None) -> str:
+    return "-" if seconds is None else in_time(seconds)
 
 
 def _with(label: str, value: float | None) -> str:
     return "" if value is None else f"{label} {_number(value)}"
-
-
-def _note(text: object) -> str:
-    return f" ({text})" if text else ""
 
 
 def _columns(rows: Iterable[tuple[str, str]]) -> list[str]:

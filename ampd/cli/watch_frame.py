@@ -18,6 +18,7 @@ from rich.text import Text
 
 from ampd.cli.ctl_pages import among_nodes, trial_now
 from ampd.core.change import show
+from ampd.core.shown import in_bytes, in_time, note
 
 Line = Text
 Value = float | None
@@ -30,7 +31,6 @@ _STYLES = {
     "stopping": "bold yellow", "failed": "bold red",
 }  # fmt: skip
 _LEVELS = {"warning": "yellow", "error": "red"}
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 _LABEL = 12
 _ABSURD = 1e100
 """What is beyond this, or no number, is a gap: one such figure would flatten all the others."""
@@ -129,10 +129,10 @@ def _head(frame: Frame, signs: Signs, width: int) -> list[Line]:
     s = frame.status
     state = str(s.get("state", "?"))
     title = Text.assemble((str(s.get("name", "?")), "bold"), "  ", (state, _STYLES.get(state, "bold")))
-    title.append(_note(s.get("message") or s.get("state_reason")))
+    title.append(note(s.get("message") or s.get("state_reason")))
     title.append(f"  {time.strftime('%H:%M:%S', time.localtime(frame.now))}", "dim")
     if frame.silent_since:
-        title.append(f"  no answer for {_duration(frame.now - frame.silent_since)}", "bold red")
+        title.append(f"  no answer for {in_time(frame.now - frame.silent_since)}", "bold red")
     return [title, *(_row(*row) for row in among_nodes(s)), _progress(s, signs, width)]
 
 
@@ -140,7 +140,7 @@ def _progress(s: Mapping[str, Any], signs: Signs, width: int) -> Line:
     window, total, speed = s.get("window") or 0, s.get("total_windows"), s.get("windows_per_second")
     if not total:
         return Text("no window yet")
-    left = f"  {_duration((total - window) / speed)} left" if speed and s.get("state") == "running" else ""
+    left = f"  {in_time((total - window) / speed)} left" if speed and s.get("state") == "running" else ""
     words = f" {window}/{total} {100 * window / total:.1f} %  epoch {show(s.get('epoch'))}{left}"
     cells = max(4, width - len(words))
     full = round(cells * min(1.0, window / total))
@@ -149,8 +149,8 @@ def _progress(s: Mapping[str, Any], signs: Signs, width: int) -> Line:
 
 def _curves(frame: Frame, signs: Signs, width: int) -> list[Line]:
     s, history = frame.status, frame.history
-    precision = str(s.get("precision") or "not chosen yet") + _note(s.get("precision_reason"))
-    best = _note(f"best {_number(s['best_loss'])}" if s.get("best_loss") is not None else "")
+    precision = str(s.get("precision") or "not chosen yet") + note(s.get("precision_reason"))
+    best = note(f"best {_number(s['best_loss'])}" if s.get("best_loss") is not None else "")
     rows = [
         _row("precision", precision),
         *([_row("trial", trial_now(s["trial"]), "yellow")] if s.get("trial") else []),
@@ -175,7 +175,7 @@ def _ledger(frame: Frame, signs: Signs, width: int) -> list[Line]:
         _row("memory", _memory(s.get("memory"))),
         _row("saved", _saved(frame.stats)),
         _row("checkpoint", _checkpoint(s.get("checkpoint"), s.get("window"))),
-        _row("restarts", f"{_by_cause(s.get('restarts'))}, revision {show(s.get('revision'))}, up {_duration(s.get('uptime_seconds') or 0)}"),
+        _row("restarts", f"{_by_cause(s.get('restarts'))}, revision {show(s.get('revision'))}, up {in_time(s.get('uptime_seconds') or 0)}"),
     ]  # fmt: skip
     return [_rule(signs, width), *rows]
 
@@ -224,13 +224,13 @@ def _fitted(line: Line, signs: Signs, width: int) -> Line:
 
 
 def _memory(memory: Mapping[str, float] | None) -> str:
-    return ", ".join(f"{kind} {_bytes(size)}" for kind, size in (memory or {}).items()) or "not measured"
+    return ", ".join(f"{kind} {in_bytes(size)}" for kind, size in (memory or {}).items()) or "not measured"
 
 
 def _saved(stats: Mapping[str, Any]) -> str:
     saved = stats.get("memory_saved")
     return (
-        f"{_bytes(saved['bytes'])} a micro-batch less than in float32 ({saved['basis']})"
+        f"{in_bytes(saved['bytes'])} a micro-batch less than in float32 ({saved['basis']})"
         if saved
         else "nothing, or not measured yet"
     )
@@ -240,9 +240,7 @@ def _checkpoint(saved: Mapping[str, Any] | None, window: int | None) -> str:
     if not saved:
         return "none by this daemon"
     lost = max(0, (window or 0) - saved["window"])
-    return (
-        f"window {saved['window']}, {_duration(saved['age_seconds'])} ago; a crash now loses {lost} windows"
-    )
+    return f"window {saved['window']}, {in_time(saved['age_seconds'])} ago; a crash now loses {lost} windows"
 
 
 def _scale(scale: Value) -> str:
@@ -273,22 +271,3 @@ def _word(value: object) -> str:
 
 def _number(value: Value) -> str:
     return "-" if value is None else f"{value:.5g}"
-
-
-def _bytes(size: float) -> str:
-    power = 0
-    while abs(size) >= 1000 and power < len(_UNITS) - 1:
-        size, power = size / 1000, power + 1
-    return f"{size:.3g} {_UNITS[power]}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(max(0, int(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02} min"
-    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-def _note(text: object) -> str:
-    return f" ({text})" if text else ""

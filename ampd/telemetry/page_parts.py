@@ -18,11 +18,11 @@ from ampd.core.messages import Saved
 from ampd.core.protocol import Event
 from ampd.core.recent import Told, facts
 from ampd.core.replies import window_of
+from ampd.core.shown import in_bytes, in_time
 from ampd.core.trial import OnTrial
 from ampd.core.view import JobView
 from ampd.telemetry.alerts import alerts as judge
 from ampd.telemetry.readings import precision_of, saved_window, seconds_of
-from ampd.telemetry.summary import in_bytes
 
 _SIGNS = {
     JobState.RUNNING: ("good", "▶"), JobState.COMPLETED: ("good", "✔"), JobState.FAILED: ("bad", "✖"),
@@ -147,15 +147,6 @@ def events(view: JobView) -> str:
 def clock(moment: float) -> str:
     """The time of day, in UTC."""
     return time.strftime("%H:%M:%S", time.gmtime(moment))
-
-
-def in_time(seconds: float) -> str:
-    """A length of time in its two greatest units: "3 min 20 s"."""
-    whole = max(0, int(seconds))
-    for size, unit, below, lesser in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // below:02} {lesser}"
-    return f"{whole} s"
 
 
 def _headed(title: str, figure: str, lines: list[str]) -> str:

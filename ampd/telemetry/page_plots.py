@@ -8,10 +8,11 @@ from html import escape
 
 import msgspec
 
+from ampd.core.shown import in_time
 from ampd.core.trace import Point
 from ampd.core.view import JobView
 from ampd.telemetry.curve import Curve, Value, draw, limits
-from ampd.telemetry.page_parts import clock, in_time
+from ampd.telemetry.page_parts import clock
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from ampd.core.ledger import Counts, Span
+from ampd.core.shown import in_bytes
 from ampd.core.view import JobView
 from ampd.telemetry.readings import precision_of, saved_window, seconds_of
 
 Row = tuple[str, str]
-
-_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def summary(view: JobView) -> str:
@@ -46,14 +45,6 @@ def tally(counts: Mapping[str, int]) -> str:
     parts = sorted(counts.items(), key=lambda part: (-part[1], part[0]))
     total = sum(counts.values())
     return f"{total} ({', '.join(f'{name} {count}' for name, count in parts)})" if total else "0"
-
-
-def in_bytes(size: float) -> str:
-    """A size in the decimal unit that suits it, as `ampctl` writes it: "1.5 GB"."""
-    power = 0
-    while abs(size) >= 1000 and power < len(_UNITS) - 1:
-        size, power = size / 1000, power + 1
-    return f"{size:.3g} {_UNITS[power]}"
 
 
 def _counts(view: JobView) -> Counts:

@@ -187,7 +187,7 @@ def test_the_time_of_a_window_is_taken_apart() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.4, "0 s"), (59.9, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (90000, "25 h 00 min")],
+    [(0.4, "0 s"), (59.9, "59 s"), (60, "1 min 00 s"), (3599, "59 min 59 s"), (90000, "1 d 01 h")],
 )
 def test_durations_are_short(seconds: float, shown: str) -> None:
     """Two units at most, the smaller one rounded down."""

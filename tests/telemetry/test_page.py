@@ -20,7 +20,6 @@ from ampd.core.protocol import Event
 from ampd.core.view import JobView
 from ampd.telemetry.page import HEADERS, fragments, page
 from ampd.telemetry.page_look import DARK, LIGHT
-from ampd.telemetry.page_parts import in_time
 from ampd.telemetry.page_plots import power
 from tests.telemetry import views
 from tests.telemetry.eventful import NOW, eventful
@@ -262,15 +261,6 @@ def test_words_can_be_read_in_both_themes(palette: dict[str, str], word: str, gr
 def test_lines_can_be_seen_in_both_themes(palette: dict[str, str]) -> None:
     """WCAG AA: 3 to 1 for what is drawn."""
     assert min(contrast(palette[name], palette["card"]) for name in ("line", "bad")) >= 3
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (59.9, "59 s"), (61, "1 min 01 s"), (3725, "1 h 02 min"), (90_000, "1 d 01 h"), (-5, "0 s")],
-)
-def test_times_are_in_their_two_greatest_units(seconds: float, words: str) -> None:
-    """Two units say enough, and a clock that was set back says 0."""
-    assert in_time(seconds) == words
 
 
 @pytest.mark.parametrize(("scale", "words"), [(65536.0, "2¹⁶"), (0.5, "2⁻¹"), (1000.0, "")])

@@ -7,7 +7,7 @@ import pytest
 from ampd.core.ledger import Span
 from ampd.core.lifecycle import JobState
 from ampd.core.messages import Finished
-from ampd.telemetry.summary import in_bytes, rows, summary, tally
+from ampd.telemetry.summary import rows, summary, tally
 from tests.telemetry import views
 
 
@@ -77,11 +77,3 @@ def test_a_resumed_run_that_saved_nothing_says_where_it_came_from() -> None:
 def test_a_tally_shows_its_sum_and_the_greatest_part_first(counts: dict[str, int], text: str) -> None:
     """Causes without a window are not worth their ink."""
     assert tally(counts) == text
-
-
-@pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (2e9, "2 GB"), (5e16, "5e+04 TB")]
-)
-def test_sizes_are_in_the_unit_that_suits_them(size: float, text: str) -> None:
-    """Decimal units, three figures, as `ampctl` shows them."""
-    assert in_bytes(size) == text
