@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, assert_never
 
 from ampd import stacks
@@ -119,7 +120,7 @@ class Shell:
             case s.DumpStacks(pids):
                 self._begin(self._dump_stacks(pids))
             case s.Record(entry):
-                self._begin(self._record(entry))
+                self._record(entry)
             case s.Answer(client, reply):
                 assert isinstance(client, Peer), f"{client} is no peer"
                 self._control.reply(client, reply)
@@ -162,13 +163,19 @@ class Shell:
         saved = await stacks.save(self._ports.directory.path, pids)
         self.feed(s.Dumped(now=time.time(), path=saved.path, note=saved.note))
 
-    async def _record(self, entry: s.Entry) -> None:
-        try:
-            await self._ports.journal.append(_line(entry, time.time()))
-        except CheckpointError as error:
-            self.feed(s.Recorded(now=time.time(), entry=entry, error=str(error)))
+    def _record(self, entry: s.Entry) -> None:
+        """No task for it: a change is recorded twice, and a task and its wake-ups cost more than the rest of that."""
+        durable = self._ports.journal.append(_line(entry, time.time()))
+        durable.add_done_callback(partial(self._recorded, entry))
+
+    def _recorded(self, entry: s.Entry, durable: asyncio.Future[None]) -> None:
+        if durable.cancelled() or self._exit.done():
+            return
+        error = durable.exception()
+        if error is None or isinstance(error, CheckpointError):
+            self._happen(s.Recorded(now=time.time(), entry=entry, error=str(error or "")))
         else:
-            self.feed(s.Recorded(now=time.time(), entry=entry))
+            self._fail(error)
 
     def _read_job_file(self) -> None:
         try:

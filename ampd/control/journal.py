@@ -5,7 +5,7 @@ One line of JSON for each record. A request that changes the run is `accepted` b
 what to do again at which window, what was promised and not yet done, and what to answer to somebody who asks again
 with the same id.
 
-A record is durable once `append` returns: written and fsynced, by one thread, in the order of the calls (the event
+A record is durable once what `append` returns is done: written and fsynced, by one thread, in the order of the calls (the event
 loop never waits for a disk). Those that come while the disk is busy share its next fsync. So one record waits for
 nothing but its own fsync, a crowd does not wait for one each, and there is no interval to choose; what either is
 promised is the same. To compact is that thread's work too, between two fsyncs.
@@ -49,12 +49,15 @@ class Journal:
         """Read the journal, or begin one; raises CheckpointError where a line other than the last is damaged."""
         return cls(*JournalFile.open(path, slack))
 
-    async def append(self, record: Record) -> None:
-        """Make a record durable; raises CheckpointError where the disk refuses it, and then nothing was recorded."""
+    def append(self, record: Record) -> asyncio.Future[None]:
+        """Make a record durable, also where nobody waits for that any more.
+
+        The future has a CheckpointError where the disk refuses it, and then nothing was recorded.
+        """
         durable = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(record, encode(record), durable))
         self._write_next()
-        await asyncio.shield(durable)  # what is handed over is written, even where nobody waits any more
+        return durable
 
     def close(self) -> None:
         """Finish what is being written; may be called twice."""
@@ -72,12 +75,18 @@ class Journal:
     def _settle(self, batch: Sequence[_Waiting], written: asyncio.Future[None]) -> None:
         self._is_busy = False
         error = None if written.cancelled() else written.exception()
-        for waiting in batch:
-            if error is not None:
-                waiting.durable.set_exception(error)
-            elif not written.cancelled():
+        for waiting in batch if not written.cancelled() else ():
+            if error is None:
                 self.account.enter(waiting.record)
-                waiting.durable.set_result(None)
+            if not waiting.durable.cancelled():
+                _settle(waiting.durable, error)
         if self._file.is_bloated:
             asyncio.get_running_loop().run_in_executor(self._writer, self._file.compact)
         self._write_next()
+
+
+def _settle(durable: asyncio.Future[None], error: BaseException | None) -> None:
+    if error is not None:
+        durable.set_exception(error)
+    else:
+        durable.set_result(None)
