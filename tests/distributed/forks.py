@@ -21,17 +21,19 @@ import torch.distributed as dist
 
 from tests.tree import ROOT
 
-SECONDS = 240
+_ENOUGH_SECONDS = 240.0
 Play = Callable[[int, Path], None]
 
 
-def fork(play: Play, seed: int, directory: Path, worlds: Sequence[int]) -> None:
-    """Have `play(seed, directory)` run in every rank of a group of each size; raises where one of them fails."""
+def fork(
+    play: Play, seed: int, directory: Path, worlds: Sequence[int], seconds: float = _ENOUGH_SECONDS
+) -> None:
+    """Have `play(seed, directory)` run in every rank of a group of each size; raises where one fails, or takes too long."""
     words = [f"{play.__module__}:{play.__name__}", str(seed), str(directory), *map(str, worlds)]
     environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     ran = subprocess.run(
         [sys.executable, "-m", "tests.distributed.forks", *words],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=SECONDS,
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=seconds,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
 
