@@ -127,15 +127,14 @@ class Loop:
             weights, ranks = dict(self._trainer.parts.model.named_parameters()), self._trainer.parts.ranks
             self._boundary.part(compare(weights, ranks), self.window)
         trouble = self._new_trouble()
-        is_eventful = trouble is not None or self._is_eventful()
-        if is_eventful:
-            self._account(self._trainer.drain())
+        if trouble is None and not self._is_eventful():
+            return  # an order that came since then waits: where nothing was settled, nothing may change
+        self._account(self._trainer.drain())
         if self._boundary.is_rolling_back:
             return  # what would be saved now is the other side of the window to go back over
         if trouble is not None:
             self._meet(trouble)
-        # An order that came since then waits for the next boundary: where nothing was settled, nothing may change.
-        if is_eventful and self._boundary.has_work(self.window):
+        if self._boundary.has_work(self.window):
             self._cross()
             if self._boundary.wants_snapshot:  # after an answer, its effect is seen
                 self._telemetry.push(self.window, self._boundary.live)

@@ -1,10 +1,12 @@
 """What the job file has happen at which boundaries: evaluations, checkpoints, the end of an epoch and of the job.
 
-A pure function of the window's number and of what is live, so that all ranks of a group agree without asking.
+A pure function of the window's number and of what is live, so that all ranks of a group agree without asking. The next one
+is worked out once and not looked for at each boundary.
 """
 
 from __future__ import annotations
 
+from ampd.core.config import JobConfig
 from ampd.engine.trainer import Trainer
 from ampd.engine.workload import Evaluating
 
@@ -14,16 +16,22 @@ class Milestones:
 
     def __init__(self, trainer: Trainer) -> None:
         self._trainer = trainer
+        self._config: JobConfig | None = None  # under which there is none from `_since` on and before `_next`
+        self._since = self._next = 0
 
     def is_one(self, window: int) -> bool:
         """Whether something happens before `window` that needs every window settled."""
-        config, workload = self._trainer.config, self._trainer.parts.workload
-        every = config.evaluate.every_windows
-        return (
-            window >= self._trainer.total_windows
-            or window % workload.windows_per_epoch == 0
-            or window % config.checkpoint.every_windows == 0
-            or (bool(every) and window % every == 0)
+        config = self._trainer.config
+        if config is not self._config or not self._since <= window <= self._next:
+            self._config, self._since, self._next = config, window, self._first_from(window, config)
+        return window == self._next
+
+    def _first_from(self, window: int, config: JobConfig) -> int:
+        periods = (
+            self._trainer.parts.workload.windows_per_epoch, config.checkpoint.every_windows, config.evaluate.every_windows,
+        )  # fmt: skip
+        return min(
+            max(window, self._trainer.total_windows), *(-(-window // each) * each for each in periods if each)
         )
 
     def is_evaluated(self, window: int) -> bool:
@@ -35,7 +43,7 @@ class Milestones:
     def is_compared(self, window: int) -> bool:
         """Whether the ranks look if they still have the same weights."""
         every, ranks = self._trainer.config.distributed.check_every_windows, self._trainer.parts.ranks
-        return bool(every) and window % every == 0 and ranks.world > 1 and not ranks.is_sharded
+        return ranks.world > 1 and bool(every) and window % every == 0 and not ranks.is_sharded
 
     def is_saved(self, window: int) -> bool:
         """Whether a checkpoint is due; the last one is the loop's."""

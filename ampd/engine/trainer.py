@@ -56,22 +56,14 @@ class Trainer:
         self._quarantine = quarantine
         self._rates = rates or Schedule(total_windows)
         self.config, self.parts = config, parts
-        self.capability = capability
-        self.total_windows = total_windows
+        self.capability, self.total_windows = capability, total_windows
         self._able = Abilities.of(parts.stages)
         self._can_defer = can_be_gated(parts.optimizer) and not isinstance(parts.workload, Capturing)
         self._refuse_unfit_replay(config)
         self.choice = self.choose(config)
+        self.is_adaptive = self._is_adaptive(config)  # calm windows are judged one window late
         self._pending: Pending | None = None
         self._calm = Calm(risky_left=config.amp.risky_windows)
-
-    @property
-    def is_adaptive(self) -> bool:
-        """Whether calm windows are judged one window late."""
-        asked = self.config.amp.replay
-        return asked == "adaptive" or (
-            asked == "auto" and self.parts.device.type == "cuda" and self._can_defer
-        )
 
     @property
     def ledger(self) -> Ledger:
@@ -104,9 +96,14 @@ class Trainer:
         choice = self.choice if config.amp is self.config.amp else self.choose(config)
         self._refuse_unfit_replay(config)
         self.config, self.choice = config, choice
+        self.is_adaptive = self._is_adaptive(config)
         self._calm = Calm(risky_left=config.amp.risky_windows)
         for stage in self._able.configurable:
             stage.configure(config)
+
+    def _is_adaptive(self, config: JobConfig) -> bool:
+        asked, is_cuda = config.amp.replay, self.parts.device.type == "cuda"
+        return asked == "adaptive" or (asked == "auto" and is_cuda and self._can_defer)
 
     def _refuse_unfit_replay(self, config: JobConfig) -> None:
         if config.amp.replay == "adaptive" and not self._can_defer:
