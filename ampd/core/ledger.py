@@ -165,10 +165,9 @@ class Ledger(msgspec.Struct, kw_only=True):
         counts.tokens += row.tokens
         counts.low_precision += row.first.is_low
         counts.clipped += row.clipped
-        counts.nonfinite_losses += not math.isfinite(row.loss) or any(
-            c == Cause.FORWARD for c, _rung in row.replays
-        )
-        self._follow_scale(row.scale)
+        counts.nonfinite_losses += not math.isfinite(row.loss) or _fell_forward(row)
+        if row.scale is not None:
+            self._follow_scale(row.scale)
         if row.skipped is None:
             counts.applied += 1
         elif row.quarantined:
@@ -196,11 +195,11 @@ class Ledger(msgspec.Struct, kw_only=True):
         self.span_base = self.job.copy()
         self.scale, self.loss, self.saved_bytes = Span(), Span(), Span()
 
-    def _follow_scale(self, scale: float | None) -> None:
-        if scale is not None and self.last_scale is not None:
+    def _follow_scale(self, scale: float) -> None:
+        if self.last_scale is not None:
             self.job.scale_growths += scale > self.last_scale
             self.job.scale_backoffs += scale < self.last_scale
-        self.last_scale = self.last_scale if scale is None else scale
+        self.last_scale = scale
 
     def _record_replays(self, row: WindowRecord) -> None:
         for cause, rung in row.replays:
@@ -208,6 +207,10 @@ class Ledger(msgspec.Struct, kw_only=True):
         reached = [cause for cause, rung in row.replays if rung == Precision.FLOAT32]
         if reached:
             _bump(self.job.fp32_fallbacks, reached[0])
+
+
+def _fell_forward(row: WindowRecord) -> bool:
+    return bool(row.replays) and any(cause == Cause.FORWARD for cause, _rung in row.replays)
 
 
 def _bump(counter: dict[str, int], label: str) -> None:

@@ -118,7 +118,7 @@ class Boundary:
     def judge(self, record: WindowRecord) -> None:
         """Policy after a window: the fallback budget, and what a window that was never applied leads to."""
         budget = self.live.budget.enter(record.epoch)
-        if any(rung == Precision.FLOAT32 for _cause, rung in record.replays):
+        if record.replays and any(rung == Precision.FLOAT32 for _cause, rung in record.replays):
             budget = budget.spend()
         self.live.budget = budget
         if record.skipped is not None:

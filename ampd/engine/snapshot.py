@@ -1,4 +1,8 @@
-"""What the loop tells the outside: events at once, everything else as a few cumulative snapshots a second."""
+"""What the loop tells the outside: events at once, everything else as a few cumulative snapshots a second.
+
+A window in which nothing happened is only put aside, and taken in with all others when the next snapshot is due: the same
+work on many records in a row finds its code and data in the processor's cache, between two windows it never does.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +37,12 @@ class Telemetry:
         self._trainer = trainer
         self._memory_limit = memory_limit(trainer.parts.device)
         self._hardware = hardware_of(trainer.parts.device)
-        self._keep_rows = rows
-        self._report = report
-        self._watch = watch
-        self._distributions = distributions
+        self._keep_rows, self._report = rows, report
+        self._watch, self._distributions = watch, distributions
         self._base = base  # the job's counts before this process
-        self._rows: list[WindowRecord] = []
+        self._aside: list[WindowRecord] = []  # not yet taken in
+        self._rows: list[WindowRecord] = []  # not yet handed over
+        self._scale: float | None = None  # of the last record
         self._last: WindowRecord | None = None
         self._last_finite: WindowRecord | None = None
         self._pushed = 0.0
@@ -47,8 +51,33 @@ class Telemetry:
         self._has_warned_of_zeros = False
 
     def record(self, record: WindowRecord) -> None:
-        """Take in one window; reports trouble at once."""
-        self._rows.append(record)
+        """One window; reports trouble at once."""
+        self._aside.append(record)
+        is_news = record.replays or record.skipped is not None or record.zeros is not None
+        if is_news or record.scale != self._scale:
+            self._scale = record.scale
+            self._take_in()
+
+    def push_if_due(self, window: int, live: Live) -> None:
+        """Hand over rows and a snapshot, a few times a second."""
+        if time.perf_counter() - self._pushed >= _PUSH_SECONDS:
+            self.flush()
+            self.push(window, live)
+
+    def flush(self) -> None:
+        """Hand over the rows so far."""
+        self._take_in()
+        if self._rows:
+            self._keep_rows(self._rows)
+            self._rows = []
+
+    def _take_in(self) -> None:
+        for record in self._aside:
+            self._enter(record)
+        self._rows += self._aside
+        self._aside = []
+
+    def _enter(self, record: WindowRecord) -> None:
         self._distributions.grad_norm.add(record.grad_norm)
         self._distributions.losses.add(record.loss)
         self._distributions.add_work(self._trainer.ledger.work_of(record))
@@ -70,20 +99,9 @@ class Telemetry:
             message = f"float16 without a loss scale: {record.zeros:.1%} of the gradients of window {record.window} are zero"
             self._report(m.Warned(topic="unscaled-float16", message=message))
 
-    def push_if_due(self, window: int, live: Live) -> None:
-        """Hand over rows and a snapshot, a few times a second."""
-        if time.perf_counter() - self._pushed >= _PUSH_SECONDS:
-            self.flush()
-            self.push(window, live)
-
-    def flush(self) -> None:
-        """Hand over the rows so far."""
-        if self._rows:
-            self._keep_rows(self._rows)
-            self._rows = []
-
     def push(self, window: int, live: Live) -> None:
         """Send a snapshot now."""
+        self._take_in()
         self._pushed = time.perf_counter()
         trainer, ledger, last = self._trainer, self._trainer.ledger, self._last_finite
         self._report(
