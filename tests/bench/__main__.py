@@ -23,7 +23,7 @@ NOTES = """
 asked for its status each second; no checkpoint falls into the race. `by hand` is autocast, backward, clip_grad_norm_,
 fused AdamW and loss.item(), in float16 with GradScaler's unscale_, step and update; `by hand, again` is the same loop
 once more, and shows the noise. All ratios are medians ± standard error [quartiles] over rounds, each by the hand-written loop of
-the same round; within a round the loops take ten short turns each.
+the same round; within a round each loop has two turns.
 The peers have no float16 on a CPU: Lightning Fabric takes bfloat16 instead, Accelerate refuses. Where no gradient needs
 clipping, ampd does not multiply by 1, which is why it can be faster than the loop that it is compared with.
 """

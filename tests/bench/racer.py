@@ -35,9 +35,10 @@ from tests.bench.tasks import TASKS, Task
 
 OURS = "ampd"
 WARM_UP_STEPS = 4
-SLICES = 10
+SLICES = 2
 """A round has so many turns of everybody: a shared machine changes its speed from second to second, by more than what
-is measured here, and all have to meet the same of it."""
+is measured here, and all have to meet the same of it. No more than that, for snapshots come five times a second of the clock,
+all of them in turns of ampd: in turns of a few steps it would send several times as many in a step as it does alone."""
 Turn = tuple[float, float]
 """Seconds of a step, and of processor time of the thread that trains, as the mean over a round."""
 
