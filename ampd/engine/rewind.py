@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import random
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
@@ -111,7 +112,8 @@ class FlatBuffers:
         self.unjudged = frozenset(name for name, buffer in named.items() if not torch.isfinite(buffer).all())
         self._flats: list[Tensor] = []
         self._judged: list[Tensor] = []
-        self._fine = torch.zeros(1, device=next((buffer.device for buffer in named.values()), None))
+        device = next((tensor.device for tensor in chain(model.parameters(), named.values())), None)
+        self._fine = torch.zeros(1, device=device)
         # The dicts and not the modules, so that parts which are kept for a model do not keep the model alive.
         self._views: list[tuple[dict[str, Tensor | None], str, Tensor]] = []
         self._gather()

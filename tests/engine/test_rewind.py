@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from ampd.engine.rewind import Rewind
+from ampd.engine.rewind import FlatBuffers, Rewind
 from ampd.engine.window import MicroBatch
 from tests.engine import toy
 
@@ -345,3 +345,10 @@ def test_generators_of_the_workload_are_rewound() -> None:
     rewind.restore(mark)
 
     assert torch.equal(torch.rand(3, generator=workload.generators["noise"]), first)
+
+
+def test_a_model_without_buffers_has_its_figure_where_its_weights_are() -> None:
+    """It is put beside losses and norm in one tensor, which cannot be made of two devices."""
+    model = nn.Linear(2, 2, device="meta")
+
+    assert FlatBuffers(model).strays().device.type == "meta"
