@@ -98,7 +98,11 @@ class Life:
                 assert self._outcome() == "confirmed", self._daemon.ask(p.History(last=1)).result
 
     def hang(self, late_seconds: float) -> None:
-        """Stop the worker: it is found when its budget is over, not before and not much later."""
+        """Stop the worker: it is found when its budget is over, not before and not much later.
+
+        A few windows after the last change, since the first one under it may take as long as building kernels does.
+        """
+        self._daemon.runs(self._daemon.status()["window"] + 3, patience=_PATIENCE_SECONDS)
         os.kill(int(self._daemon.said("worker.started")[-1]["pid"]), signal.SIGSTOP)
         self._clock.step(self._draw.choice(_AHEAD))
         hung = self._daemon.hears("worker.hung", patience=_PATIENCE_SECONDS)

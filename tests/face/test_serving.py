@@ -163,7 +163,7 @@ def test_the_time_within_a_step_is_told_too(program: Program) -> None:
 def test_status_get_stats_and_reset(program: Program) -> None:
     """What an operator looks at, and clears."""
     until(lambda: "running" in program.ampctl("status").stdout)
-    assert "windows" in program.ampctl("stats").stdout
+    until(lambda: "windows" in program.ampctl("stats").stdout)
 
     assert program.ampctl("reset", "stats").returncode == 0
     steps = program.subject.get_amp_stats()["total_steps"]
