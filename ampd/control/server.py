@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -143,9 +144,15 @@ class ControlServer:
         self._door.close()
         self._router.close(linger=_LAST_WORDS_MILLISECONDS)
         self._publisher.close(linger=_LAST_WORDS_MILLISECONDS)
-        self._context.term()
+        self._end_context()
         self._claim.release()
         self._closed.set()
+
+    def _end_context(self) -> None:
+        """Wait until the kernel has the last words, but not for ever: libzmq may, for a peer that read nothing and left."""
+        ending = threading.Thread(target=self._context.term, name="zmq-term", daemon=True)
+        ending.start()
+        ending.join(2 * _LAST_WORDS_MILLISECONDS / 1000)
 
     def _beat(self) -> None:
         heartbeat = Heartbeat(boot=self._boot, last=self._last_event, time=time.time())
